@@ -1,2 +1,75 @@
-//! xtask
-fn main() {}
+//! The project's own chores, as one program: `cargo xtask <chore>`.
+//!
+//! Each chore is a file of this folder and says in its header what it does. The program knows cargo, git and the file system, and
+//! nothing of the crates it looks after: it depends on none of them, so that it builds in seconds and runs when they do not compile.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod guests;
+mod layers;
+mod metadata;
+mod process;
+mod test;
+mod tidy;
+mod violation;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The command line.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "The project's own chores",
+    after_help = "New here? `cargo xtask test` builds the guest modules and runs every test; it needs nothing but rustup.\n\
+                  Before a commit: `cargo fmt`, `cargo xtask tidy`, `cargo xtask layers`, `cargo xtask test`. CI runs `.ci/run`, which is these and the lints.",
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Build every guest module to target/guests/<module_id>.wasm
+    Guests(guests::Arguments),
+    /// Build the guest modules, then run every test of the workspace
+    Test(test::Arguments),
+    /// Run the benchmark scenarios, each beside its floor
+    Bench(bench::Arguments),
+    /// Check what rustfmt and clippy do not: headers, markers, links, file sizes
+    Tidy(tidy::Arguments),
+    /// Check who may depend on whom, and where wasmer and unsafe may appear
+    Layers(layers::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().chore {
+        Chore::Guests(arguments) => guests::run(&arguments),
+        Chore::Test(arguments) => test::run(&arguments),
+        Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Tidy(arguments) => tidy::run(&arguments),
+        Chore::Layers(arguments) => layers::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,215 @@
+//! `cargo xtask test`: builds the guest modules, then runs every test of the workspace, documentation examples included.
+//!
+//! A test that needs something the machine lacks (a data corpus, a server) prints `skipped: <what>: <how to get it>` and passes. libtest hides what
+//! passing tests print, so this chore asks for it, takes out the skip notes, and ends with them: a green run never hides what did not run.
+
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::process::Stdio;
+use std::time::Instant;
+
+use crate::{guests, process};
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+#[command(
+    long_about = "Build the guest modules, then run every test of the workspace, documentation examples included\n\n\
+                  Arguments go to `cargo test` as they are, and after `--` to the test programs. Tests that need something this machine\n\
+                  does not have are skipped, and named at the end with how to get it.",
+    after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -p etl-filter\n  cargo xtask test -- conflict --nocapture"
+)]
+pub struct Arguments {
+    /// Given to `cargo test`
+    #[arg(
+        value_name = "ARGUMENT",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    arguments: Vec<String>,
+}
+
+/// Runs the chore.
+pub fn run(arguments: &Arguments) -> Result<(), String> {
+    let root = process::repository_root();
+    let start = Instant::now();
+    guests::build(&root, &[])?;
+    eprintln!(
+        "guest modules are in target/guests ({:.0} s)",
+        start.elapsed().as_secs_f64()
+    );
+
+    let start = Instant::now();
+    let mut command = process::cargo(&root);
+    command.args(test_arguments(
+        &arguments.arguments,
+        std::io::stdout().is_terminal(),
+    ));
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .map_err(|error| format!("cannot start `{}`: {error}", process::shown(&command)))?;
+    let mut transcript = Transcript::default();
+    let mut stdout = std::io::stdout().lock();
+    for line in BufReader::new(child.stdout.take().expect("stdout is piped")).split(b'\n') {
+        let line = line.map_err(|error| format!("cannot read what the tests print: {error}"))?;
+        let line = String::from_utf8_lossy(&line);
+        // A reader that went away (`| head`) must not stop the tests.
+        if transcript.read(&line) {
+            let _ = writeln!(stdout, "{line}");
+        }
+    }
+    drop(stdout);
+    let status = child
+        .wait()
+        .map_err(|error| format!("cannot wait for cargo: {error}"))?;
+    eprint!("{}", transcript.summary(start.elapsed().as_secs_f64()));
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("`{}` failed ({status})", process::shown(&command)))
+    }
+}
+
+/// The arguments of `cargo`: everything, unless the user named packages; and the output of tests that pass, for its skip notes.
+fn test_arguments(given: &[String], is_terminal: bool) -> Vec<String> {
+    let split = given
+        .iter()
+        .position(|argument| argument == "--")
+        .unwrap_or(given.len());
+    let (for_cargo, for_tests) = (&given[..split], given.get(split + 1..).unwrap_or_default());
+    let names_packages = for_cargo
+        .iter()
+        .any(|argument| argument.starts_with("-p") || argument.starts_with("--package"));
+    let mut arguments = vec!["test".to_owned()];
+    if !names_packages {
+        arguments.push("--workspace".to_owned());
+    }
+    arguments.extend_from_slice(for_cargo);
+    arguments.extend(["--".to_owned(), "--show-output".to_owned()]);
+    if is_terminal
+        && !for_tests
+            .iter()
+            .any(|argument| argument.starts_with("--color"))
+    {
+        arguments.push("--color=always".to_owned());
+    }
+    arguments.extend_from_slice(for_tests);
+    arguments
+}
+
+/// Reads what libtest prints, line by line.
+#[derive(Default)]
+struct Transcript {
+    inside_successes: bool,
+    skipped: Vec<String>,
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Transcript {
+    /// Takes one line and says whether the user should see it: everything but what passing tests print.
+    fn read(&mut self, line: &str) -> bool {
+        if let Some(note) = line.trim_start().strip_prefix("skipped:") {
+            let note = note.trim().to_owned();
+            if !self.skipped.contains(&note) {
+                self.skipped.push(note);
+            }
+        }
+        if let Some(result) = line.strip_prefix("test result:") {
+            self.inside_successes = false;
+            self.count(result);
+        } else if line == "failures:" {
+            self.inside_successes = false;
+        } else if line == "successes:" {
+            self.inside_successes = true;
+        }
+        !self.inside_successes
+    }
+
+    /// Adds up ` ok. 3 passed; 0 failed; 1 ignored; …`.
+    fn count(&mut self, result: &str) {
+        let words: Vec<&str> = result.split_whitespace().collect();
+        for pair in words.windows(2) {
+            let Ok(number) = pair[0].parse::<u64>() else {
+                continue;
+            };
+            match pair[1].trim_end_matches(';') {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+
+    fn summary(&self, seconds: f64) -> String {
+        let mut text = format!(
+            "\n{} passed, {} failed, {} ignored, {} skipped, in {seconds:.0} s\n",
+            self.passed,
+            self.failed,
+            self.ignored,
+            self.skipped.len()
+        );
+        for note in &self.skipped {
+            text.push_str(&format!("  skipped: {note}\n"));
+        }
+        if self.ignored > 0 {
+            text.push_str("  ignored tests say why beside their name; run them with: cargo xtask test -- --include-ignored\n");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn arguments_reach_cargo_and_the_tests() {
+        assert_eq!(
+            test_arguments(&[], false),
+            words("test --workspace -- --show-output")
+        );
+        assert_eq!(
+            test_arguments(&words("-p etl-abi"), false),
+            words("test -p etl-abi -- --show-output")
+        );
+        assert_eq!(
+            test_arguments(&words("--lib -- name"), true),
+            words("test --workspace --lib -- --show-output --color=always name")
+        );
+    }
+
+    #[test]
+    fn skip_notes_are_collected_and_the_output_of_passing_tests_is_hidden() {
+        let printed = "running 2 tests\ntest corpus ... ok\ntest other ... ok\n\nsuccesses:\n\n---- corpus stdout ----\nskipped: flights: set ETL_TEST_DATA\nchatter\n\n\
+                       successes:\n    corpus\n    other\n\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
+                       running 1 test\ntest again ... ok\n\nsuccesses:\n\n---- again stdout ----\nskipped: flights: set ETL_TEST_DATA\n\n\
+                       failures:\n\n---- bad stdout ----\nwhy\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored";
+        let mut transcript = Transcript::default();
+        let seen: Vec<&str> = printed
+            .lines()
+            .filter(|line| transcript.read(line))
+            .collect();
+        assert_eq!(
+            transcript.skipped,
+            ["flights: set ETL_TEST_DATA"],
+            "a note is named once"
+        );
+        assert_eq!(
+            (transcript.passed, transcript.failed, transcript.ignored),
+            (3, 1, 1)
+        );
+        assert!(!seen.contains(&"chatter"));
+        assert!(seen.contains(&"why"), "what a failing test prints stays");
+        assert!(
+            transcript
+                .summary(1.0)
+                .contains("skipped: flights: set ETL_TEST_DATA")
+        );
+    }
+}
