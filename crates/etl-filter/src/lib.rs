@@ -1,2 +1,5 @@
 //! Being written.
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "conditions")]
+pub mod conditions;

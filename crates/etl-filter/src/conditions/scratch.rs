@@ -1,0 +1,119 @@
+//! What evaluating writes on: owned by the caller, one for each thread, reused from record to record.
+
+use regex_automata::meta::Cache;
+
+use super::path::Tape;
+use super::reader::{Desk, Reading, Spot};
+
+/// Working memory for evaluating conditions, and what is known of the record at hand.
+///
+/// Begin each record with [`begin_record`](Self::begin_record); say when a part of it changes. Results are remembered until
+/// then, for all groups together. Once every buffer has grown to its size nothing is allocated, except by paths that
+/// are not singular. A scratch serves any [`ConditionSet`](super::ConditionSet); handing it to another one than before makes it start anew.
+#[derive(Debug, Default)]
+pub struct ConditionScratch {
+    /// The set that the rest is about.
+    pub(super) set: u64,
+    /// Counts beginnings and changes.
+    clock: u64,
+    pub(super) headers: u64,
+    pub(super) payload: u64,
+    pub(super) time: u64,
+    pub(super) now: i64,
+    /// For each predicate: twice the epoch of its answer, plus the answer.
+    pub(super) answers: Vec<u64>,
+    pub(super) readings: Vec<Reading>,
+    pub(super) desk: Desk,
+    pub(super) tape: Tape,
+    pub(super) tape_epoch: u64,
+    pub(super) tape_is_json: bool,
+    pub(super) text: Vec<u8>,
+    pub(super) caches: Vec<Option<Box<Cache>>>,
+    pub(super) counts: ConditionCounts,
+}
+
+/// What evaluating met, since the scratch was made or the counts were last taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConditionCounts {
+    /// Predicates evaluated, each at most once a record unless the record changed.
+    pub evaluated: u64,
+    /// Of these: nothing there. No such header or field, no timestamp.
+    pub missing: u64,
+    /// Of these: the payload is not JSON, as far as it had to be read.
+    pub not_json: u64,
+    /// Of these: something is there that cannot be compared with the constant, such as a string with a number.
+    pub ill_typed: u64,
+    /// Of these: a query that selected more than any sensible payload holds was given up.
+    pub abandoned: u64,
+    /// Passes over a payload.
+    pub payload_passes: u64,
+}
+
+impl ConditionScratch {
+    /// An empty scratch, which grows as it is used.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets the last record. `now` is the time in Unix milliseconds, for [`MessageAge`](super::ConditionKind::MessageAge).
+    pub fn begin_record(&mut self, now: i64) {
+        self.now = now;
+        self.clock += 1;
+        self.headers = self.clock;
+        self.payload = self.clock;
+        self.time = self.clock;
+    }
+
+    /// The record's payload is another one now.
+    pub fn payload_changed(&mut self) {
+        self.clock += 1;
+        self.payload = self.clock;
+    }
+
+    /// Headers of the record have been added, set or removed.
+    pub fn headers_changed(&mut self) {
+        self.clock += 1;
+        self.headers = self.clock;
+    }
+
+    /// The record's timestamp is another one now.
+    pub fn timestamp_changed(&mut self) {
+        self.clock += 1;
+        self.time = self.clock;
+    }
+
+    /// What has been met so far; counting goes on.
+    #[must_use]
+    pub fn counts(&self) -> ConditionCounts {
+        self.counts
+    }
+
+    /// What has been met so far; counting starts again from zero.
+    pub fn take_counts(&mut self) -> ConditionCounts {
+        std::mem::take(&mut self.counts)
+    }
+
+    /// Makes the scratch fit a set. What was known is forgotten, the clock goes on: no old answer can look new.
+    pub(super) fn attach(&mut self, set: u64, predicates: usize, paths: usize, regexes: usize) {
+        self.set = set;
+        self.answers.clear();
+        self.answers.resize(predicates, 0);
+        self.readings.clear();
+        self.readings.resize(
+            paths,
+            Reading {
+                epoch: 0,
+                spot: Spot::Undecided,
+            },
+        );
+        self.caches.clear();
+        self.caches.resize_with(regexes, || None);
+        self.tape_epoch = 0;
+        if self.clock == 0 {
+            let now = self.now;
+            self.begin_record(now);
+        }
+    }
+}
