@@ -1,0 +1,364 @@
+//! Why a rule matches a topic, or the first reason why it does not.
+//!
+//! Written for people: it reads one rule at a time, from its definition, and takes its time. Positions and spans are bytes of the
+//! topic as it was given, also where case is disregarded.
+
+use std::fmt;
+use std::ops::Range;
+
+use regex_automata::meta;
+use regex_automata::util::syntax;
+
+use crate::fold::fold_char;
+use crate::naive;
+use crate::rule::{Kind, Node, Rule, RuleId, TopicFilter};
+
+/// What became of one rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    rule: RuleId,
+    matched: bool,
+    because: Vec<Finding>,
+}
+
+impl Explanation {
+    /// The rule.
+    pub fn rule(&self) -> RuleId {
+        self.rule
+    }
+
+    /// Whether it matches.
+    pub fn matched(&self) -> bool {
+        self.matched
+    }
+
+    /// The filters that decided: of `any` the first that matched or all that did not, of `all` the first that did not or all. Empty
+    /// where no filter decided, as for a rule without filters.
+    pub fn because(&self) -> &[Finding] {
+        &self.because
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.matched {
+            "matches"
+        } else {
+            "does not match"
+        };
+        write!(formatter, "rule {} {verdict}", self.rule)?;
+        for (index, finding) in self.because.iter().enumerate() {
+            write!(
+                formatter,
+                "{}{finding}",
+                if index == 0 { ": " } else { "; " }
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// What became of one filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    index: usize,
+    filter: TopicFilter,
+    outcome: Outcome,
+}
+
+/// What the pattern found, before the filter's negation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The pattern matches these bytes of the topic.
+    Matched {
+        /// From the first byte to the one after the last.
+        span: Range<usize>,
+    },
+    /// The pattern does not match.
+    Differs {
+        /// The byte of the topic up to which it did, where that means something.
+        at: Option<usize>,
+        /// What was wanted there.
+        reason: String,
+    },
+}
+
+impl Finding {
+    /// Which of the rule's filters it is, in the order of [`Rule::filters`].
+    pub fn filter_index(&self) -> usize {
+        self.index
+    }
+
+    /// The filter.
+    pub fn filter(&self) -> &TopicFilter {
+        &self.filter
+    }
+
+    /// What its pattern found, before the negation.
+    pub fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// Whether the filter matches, its negation included.
+    pub fn matched(&self) -> bool {
+        matches!(self.outcome, Outcome::Matched { .. }) != self.filter.is_negated()
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: ", self.filter)?;
+        match &self.outcome {
+            Outcome::Matched { span } => write!(
+                formatter,
+                "the pattern matches bytes {}..{}",
+                span.start, span.end
+            ),
+            Outcome::Differs {
+                at: Some(at),
+                reason,
+            } => write!(formatter, "at byte {at}, {reason}"),
+            Outcome::Differs { at: None, reason } => formatter.write_str(reason),
+        }
+    }
+}
+
+pub(crate) fn explain(id: RuleId, rule: &Rule, topic: &str) -> Explanation {
+    let (matched, because) = decide(rule, topic, &mut 0);
+    Explanation {
+        rule: id,
+        matched,
+        because,
+    }
+}
+
+/// The value of a rule, and what decided it. `next` counts the filters passed.
+fn decide(rule: &Rule, topic: &str, next: &mut usize) -> (bool, Vec<Finding>) {
+    match &rule.node {
+        Node::Filter(filter) => {
+            let finding = Finding {
+                index: *next,
+                filter: filter.clone(),
+                outcome: outcome(filter, topic),
+            };
+            *next += 1;
+            (finding.matched(), vec![finding])
+        }
+        Node::Not(rule) => {
+            let (matched, because) = decide(rule, topic, next);
+            (!matched, because)
+        }
+        Node::Any(rules) | Node::All(rules) => {
+            let deciding = matches!(rule.node, Node::Any(_));
+            let mut all = Vec::new();
+            for rule in rules {
+                let (matched, mut because) = decide(rule, topic, next);
+                if matched == deciding {
+                    return (deciding, because);
+                }
+                all.append(&mut because);
+            }
+            (!deciding, all)
+        }
+        Node::TooDeep => (false, Vec::new()),
+    }
+}
+
+fn outcome(filter: &TopicFilter, topic: &str) -> Outcome {
+    if filter.kind() == Kind::Regex {
+        return regex(filter, topic);
+    }
+    // Characters with the byte at which each stands: folding keeps their number, so places can be told in the topic as given.
+    let fold = |character| {
+        if filter.is_case_sensitive() {
+            character
+        } else {
+            fold_char(character)
+        }
+    };
+    let pattern: Vec<char> = filter.pattern().chars().map(fold).collect();
+    let text: Vec<char> = topic.chars().map(fold).collect();
+    let byte_of = |index: usize| {
+        topic
+            .char_indices()
+            .nth(index)
+            .map_or(topic.len(), |(byte, _)| byte)
+    };
+    let matched = naive::filter_matches(&filter.clone().with_negate(false), topic);
+    let whole = 0..topic.len();
+    let differs = |at: Option<usize>, reason: String| Outcome::Differs { at, reason };
+    match filter.kind() {
+        Kind::Exact | Kind::Wildcard | Kind::Mqtt | Kind::Nats if matched => {
+            Outcome::Matched { span: whole }
+        }
+        Kind::Prefix if matched => Outcome::Matched {
+            span: 0..byte_of(pattern.len()),
+        },
+        Kind::Suffix if matched => Outcome::Matched {
+            span: byte_of(text.len() - pattern.len())..topic.len(),
+        },
+        Kind::Contains if matched => {
+            let found = (0..=text.len() - pattern.len())
+                .find(|at| text[*at..].starts_with(&pattern))
+                .unwrap_or(0);
+            Outcome::Matched {
+                span: byte_of(found)..byte_of(found + pattern.len()),
+            }
+        }
+        Kind::Exact | Kind::Prefix => {
+            let same = pattern
+                .iter()
+                .zip(&text)
+                .take_while(|(wanted, found)| wanted == found)
+                .count();
+            let reason = match (filter.pattern().chars().nth(same), topic.chars().nth(same)) {
+                (Some(wanted), Some(found)) => {
+                    format!("the pattern has {wanted:?} and the topic {found:?}")
+                }
+                (Some(wanted), None) => {
+                    format!("the topic ends, and the pattern goes on with {wanted:?}")
+                }
+                (None, _) => "the pattern ends, and the topic goes on".to_owned(),
+            };
+            differs(Some(byte_of(same)), reason)
+        }
+        Kind::Suffix => differs(
+            None,
+            format!("the topic does not end with {:?}", filter.pattern()),
+        ),
+        Kind::Contains => differs(
+            None,
+            format!("{:?} does not occur in the topic", filter.pattern()),
+        ),
+        Kind::Wildcard => {
+            let (at, reason) = wildcard_reason(&pattern, &text);
+            differs(Some(byte_of(at)), reason)
+        }
+        Kind::Mqtt | Kind::Nats => {
+            let (at, reason) = token_reason(filter.kind(), &pattern, &text);
+            differs(Some(byte_of(at)), reason)
+        }
+        Kind::Regex => differs(
+            None,
+            "the expression matches nowhere in the topic".to_owned(),
+        ),
+    }
+}
+
+fn regex(filter: &TopicFilter, topic: &str) -> Outcome {
+    let syntax = syntax::Config::new().case_insensitive(!filter.is_case_sensitive());
+    let found = meta::Regex::builder()
+        .syntax(syntax)
+        .build(filter.pattern())
+        .ok()
+        .and_then(|regex| regex.find(topic));
+    match found {
+        Some(found) => Outcome::Matched {
+            span: found.range(),
+        },
+        None => Outcome::Differs {
+            at: None,
+            reason: "the expression matches nowhere in the topic".to_owned(),
+        },
+    }
+}
+
+/// The first piece between stars that has no place in the topic, and the character after which it was looked for.
+fn wildcard_reason(pattern: &[char], text: &[char]) -> (usize, String) {
+    let fits = |piece: &[char], at: usize| {
+        text.get(at..at + piece.len()).is_some_and(|part| {
+            piece
+                .iter()
+                .zip(part)
+                .all(|(wanted, found)| *wanted == '?' || wanted == found)
+        })
+    };
+    let shown = |piece: &[char]| format!("{:?}", piece.iter().collect::<String>());
+    let pieces: Vec<&[char]> = pattern.split(|character| *character == '*').collect();
+    let (first, rest) = pieces
+        .split_first()
+        .map_or((&[][..], &[][..]), |(first, rest)| (*first, rest));
+    if !fits(first, 0) {
+        return (0, format!("the topic does not start with {}", shown(first)));
+    }
+    let Some((last, middle)) = rest.split_last() else {
+        return (
+            first.len(),
+            "the pattern ends, and the topic goes on".to_owned(),
+        );
+    };
+    let mut at = first.len();
+    for piece in middle {
+        match (at..=text.len()).find(|at| fits(piece, *at)) {
+            Some(found) => at = found + piece.len(),
+            None => return (at, format!("{} does not occur after this", shown(piece))),
+        }
+    }
+    (
+        at,
+        format!("what is left does not end with {}", shown(last)),
+    )
+}
+
+/// The first level or token that is not what the pattern wants there, and the character at which it starts.
+fn token_reason(kind: Kind, pattern: &[char], text: &[char]) -> (usize, String) {
+    let (separator, word) = if kind == Kind::Mqtt {
+        ('/', "level")
+    } else {
+        ('.', "token")
+    };
+    let shown = |token: &[char]| format!("{:?}", token.iter().collect::<String>());
+    if text.is_empty() {
+        return (0, "the topic is empty".to_owned());
+    }
+    if kind == Kind::Mqtt && text[0] == '$' && matches!(pattern.first(), Some('+' | '#')) {
+        return (
+            0,
+            "a pattern that starts with a wildcard does not match a topic that starts with `$`"
+                .to_owned(),
+        );
+    }
+    let mut at = 0;
+    let mut tokens = text.split(|character| *character == separator);
+    for wanted in pattern.split(|character| *character == separator) {
+        let Some(token) = tokens.next() else {
+            return (
+                text.len(),
+                format!(
+                    "the topic ends, and the pattern has one more {word}, {}",
+                    shown(wanted)
+                ),
+            );
+        };
+        if kind == Kind::Nats && token.is_empty() {
+            return (
+                at,
+                "the topic has an empty token, so it is no NATS subject".to_owned(),
+            );
+        }
+        if *wanted == ['>'] && kind == Kind::Nats {
+            break;
+        }
+        let any = *wanted == [if kind == Kind::Mqtt { '+' } else { '*' }];
+        if !any && wanted != token {
+            return (
+                at,
+                format!("the {word} is {}, not {}", shown(token), shown(wanted)),
+            );
+        }
+        at += token.len() + 1;
+    }
+    for token in tokens {
+        if kind == Kind::Mqtt || !token.is_empty() {
+            return (
+                at.min(text.len()),
+                format!("the topic has more {word}s than the pattern"),
+            );
+        }
+    }
+    (
+        text.len(),
+        "the topic has an empty token, so it is no NATS subject".to_owned(),
+    )
+}

@@ -1,0 +1,146 @@
+//! The oracle: one rule at a time, one filter at a time, straight from the definitions, sharing no code with the engine.
+//!
+//! Slow and plain on purpose. The tests hold every engine to it, and so can a program that doubts a result.
+
+use regex_automata::meta;
+use regex_automata::util::syntax;
+use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
+
+use crate::rule::{Kind, Node, Rule, TopicFilter};
+
+/// Whether `rule` matches `topic`. A filter whose pattern is invalid matches nothing before its negation.
+pub fn matches(rule: &Rule, topic: &str) -> bool {
+    match &rule.node {
+        Node::Filter(filter) => filter_matches(filter, topic),
+        Node::Any(rules) => rules.iter().any(|rule| matches(rule, topic)),
+        Node::All(rules) => rules.iter().all(|rule| matches(rule, topic)),
+        Node::Not(rule) => !matches(rule, topic),
+        Node::TooDeep => false,
+    }
+}
+
+/// Whether `filter`, its negation included, matches `topic`.
+pub fn filter_matches(filter: &TopicFilter, topic: &str) -> bool {
+    let matched = if filter.kind() == Kind::Regex {
+        regex(filter.pattern(), filter.is_case_sensitive(), topic)
+    } else {
+        let characters = |text: &str| -> Vec<char> {
+            let fold = |character| {
+                if filter.is_case_sensitive() {
+                    character
+                } else {
+                    smallest_of_class(character)
+                }
+            };
+            text.chars().map(fold).collect()
+        };
+        let (pattern, topic) = (characters(filter.pattern()), characters(topic));
+        match filter.kind() {
+            Kind::Exact => topic == pattern,
+            Kind::Prefix => topic.starts_with(&pattern),
+            Kind::Suffix => topic.ends_with(&pattern),
+            Kind::Contains => {
+                pattern.is_empty() || topic.windows(pattern.len()).any(|window| window == pattern)
+            }
+            Kind::Wildcard => wildcard(&pattern, &topic),
+            Kind::Mqtt => mqtt(&pattern, &topic),
+            Kind::Nats => nats(&pattern, &topic),
+            Kind::Regex => false,
+        }
+    };
+    matched != filter.is_negated()
+}
+
+/// The least character equal to `character` without regard to case, by the table of regex-syntax.
+fn smallest_of_class(character: char) -> char {
+    if character.is_ascii() {
+        // The table is slow; for ASCII the definition is short: upper case is the least of every class.
+        return character.to_ascii_uppercase();
+    }
+    let mut class = ClassUnicode::new([ClassUnicodeRange::new(character, character)]);
+    match class.try_case_fold_simple() {
+        Ok(()) => class
+            .iter()
+            .map(ClassUnicodeRange::start)
+            .min()
+            .unwrap_or(character),
+        Err(_) => character,
+    }
+}
+
+/// By dynamic programming: `reached[i]` says whether the pattern so far matches the first `i` characters.
+fn wildcard(pattern: &[char], topic: &[char]) -> bool {
+    let mut reached = vec![false; topic.len() + 1];
+    reached[0] = true;
+    for wanted in pattern {
+        if *wanted == '*' {
+            let first = reached
+                .iter()
+                .position(|reached| *reached)
+                .unwrap_or(reached.len());
+            reached[first..].fill(true);
+        } else {
+            for at in (0..topic.len()).rev() {
+                reached[at + 1] = reached[at] && (*wanted == '?' || *wanted == topic[at]);
+            }
+            reached[0] = false;
+        }
+    }
+    reached[topic.len()]
+}
+
+fn regex(pattern: &str, case_sensitive: bool, topic: &str) -> bool {
+    let syntax = syntax::Config::new().case_insensitive(!case_sensitive);
+    meta::Regex::builder()
+        .syntax(syntax)
+        .build(pattern)
+        .is_ok_and(|regex| regex.is_match(topic))
+}
+
+/// Section 4.7 of MQTT 5.0, level by level.
+fn mqtt(pattern: &[char], topic: &[char]) -> bool {
+    fn levels(pattern: &[Vec<char>], topic: &[Vec<char>]) -> bool {
+        match (pattern.split_first(), topic.split_first()) {
+            (Some((wanted, _)), _) if *wanted == ['#'] => true,
+            (Some((wanted, pattern)), Some((level, topic))) => {
+                (*wanted == ['+'] || wanted == level) && levels(pattern, topic)
+            }
+            (None, None) => true,
+            _ => false,
+        }
+    }
+    let split = |text: &[char]| {
+        text.split(|character| *character == '/')
+            .map(<[char]>::to_vec)
+            .collect::<Vec<_>>()
+    };
+    let starts_with_wildcard = matches!(pattern.first(), Some('+' | '#'));
+    let Some(first) = topic.first() else {
+        return false;
+    };
+    if starts_with_wildcard && *first == '$' {
+        return false;
+    }
+    levels(&split(pattern), &split(topic))
+}
+
+/// The subject rules of NATS, token by token.
+fn nats(pattern: &[char], topic: &[char]) -> bool {
+    fn tokens(pattern: &[Vec<char>], topic: &[Vec<char>]) -> bool {
+        match (pattern.split_first(), topic.split_first()) {
+            (Some((wanted, [])), Some(_)) if *wanted == ['>'] => true,
+            (Some((wanted, pattern)), Some((token, topic))) => {
+                (*wanted == ['*'] || wanted == token) && tokens(pattern, topic)
+            }
+            (None, None) => true,
+            _ => false,
+        }
+    }
+    let split = |text: &[char]| {
+        text.split(|character| *character == '.')
+            .map(<[char]>::to_vec)
+            .collect::<Vec<_>>()
+    };
+    let topic = split(topic);
+    topic.iter().all(|token| !token.is_empty()) && tokens(&split(pattern), &topic)
+}

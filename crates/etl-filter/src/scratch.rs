@@ -1,0 +1,94 @@
+//! The memory that one match needs, owned by the caller.
+//!
+//! A [`Scratch`] grows to what the rule set needs at its first use and is reused from then on: after that nothing is allocated.
+//! One may be used with many rule sets, one after the other; between two calls it holds nothing but capacity.
+
+use crate::pattern::program::Threads;
+use crate::rule::RuleId;
+
+/// Working memory for [`RuleSet::matches`](crate::RuleSet::matches): one for each thread that matches.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    /// The topic, folded.
+    pub(crate) folded: Vec<u8>,
+    /// Slots that matched and that some tree asks for.
+    pub(crate) hits: BitList,
+    /// Trees that a match touched.
+    pub(crate) touched: BitList,
+    /// Trees that hold unless touched, and do not hold now.
+    pub(crate) suppressed: BitList,
+    pub(crate) threads: Threads,
+    pub(crate) found: Vec<RuleId>,
+}
+
+impl Scratch {
+    /// Empty memory, which takes the size that it needs at its first use. [`RuleSet::scratch`](crate::RuleSet::scratch) makes one
+    /// that has it already.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes that it holds.
+    pub fn memory_bytes(&self) -> usize {
+        self.folded.capacity()
+            + self.hits.bytes()
+            + self.touched.bytes()
+            + self.suppressed.bytes()
+            + self.threads.bytes()
+            + self.found.capacity() * size_of::<RuleId>()
+    }
+}
+
+/// A set of small numbers that knows its members, so that emptying it costs what is in it and not what could be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BitList {
+    bits: Vec<u64>,
+    members: Vec<u32>,
+}
+
+impl BitList {
+    /// Makes room for numbers below `len`, all of which may be in it.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        if self.bits.len() * 64 < len {
+            self.bits.resize(len.div_ceil(64), 0);
+        }
+        self.members.reserve(len.saturating_sub(self.members.len()));
+    }
+
+    /// Adds a number; false if it was there.
+    pub(crate) fn insert(&mut self, member: u32) -> bool {
+        let Some(word) = self.bits.get_mut(member as usize / 64) else {
+            return false;
+        };
+        let bit = 1 << (member % 64);
+        let new = *word & bit == 0;
+        if new {
+            *word |= bit;
+            self.members.push(member);
+        }
+        new
+    }
+
+    pub(crate) fn contains(&self, member: u32) -> bool {
+        self.bits
+            .get(member as usize / 64)
+            .is_some_and(|word| word & (1 << (member % 64)) != 0)
+    }
+
+    /// The members, in the order in which they came.
+    pub(crate) fn members(&self) -> &[u32] {
+        &self.members
+    }
+
+    pub(crate) fn clear(&mut self) {
+        for member in self.members.drain(..) {
+            if let Some(word) = self.bits.get_mut(member as usize / 64) {
+                *word = 0;
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.bits.capacity() * 8 + self.members.capacity() * 4
+    }
+}
