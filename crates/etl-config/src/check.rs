@@ -1,0 +1,230 @@
+//! What needs the whole configuration: names that are given twice, defaults that depend on another table, files against folders.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use crate::MAX_RULES;
+use crate::document::Written;
+use crate::model::{Config, ModuleDeclaration, Pipeline};
+use crate::path::ConfigPath;
+use crate::problem::{Problem, Severity};
+use crate::sources::Sources;
+
+/// Completes a configuration, and notes what is wrong with it as a whole.
+///
+/// `clean`: no error was found before. What depends on everything having been read is judged only then.
+pub(crate) fn complete(
+    written: Written,
+    base: &Path,
+    modules_dir: Option<&Path>,
+    sources: &Sources,
+    clean: bool,
+    problems: &mut Vec<Problem>,
+) -> Config {
+    let modules_dir = match (modules_dir, &written.modules_dir) {
+        (Some(given), _) => given.to_owned(),
+        (None, Some(written)) => base.join(written),
+        (None, None) => base.join("modules"),
+    };
+    let mut check = Check { sources, problems };
+    check.unique(
+        "pipeline_id",
+        "pipeline",
+        written
+            .pipelines
+            .iter()
+            .map(|pipeline| (pipeline.id.as_str(), &pipeline.path)),
+    );
+    check.unique(
+        "id",
+        "module",
+        written
+            .modules
+            .iter()
+            .map(|module| (module.declaration.id.as_str(), &module.declaration.path)),
+    );
+    check.rules(&written.pipelines);
+
+    let mut instance_pool = written.instance_pool;
+    instance_pool.cache_dir = instance_pool.cache_dir.map(|dir| base.join(dir));
+    let mut pipelines = written.pipelines;
+    for pipeline in &mut pipelines {
+        if pipeline.dead_letter_topic.literals.is_empty() {
+            pipeline.dead_letter_topic = written.dead_letter.topic.clone();
+        }
+        for module in pipeline
+            .stages
+            .iter_mut()
+            .flat_map(|stage| &mut stage.modules)
+        {
+            if module.instance.max_concurrent_instances == 0 {
+                module.instance.max_concurrent_instances = instance_pool.max_pool_size;
+            }
+        }
+    }
+
+    let mut modules: Vec<ModuleDeclaration> = Vec::new();
+    for module in written.modules {
+        let file = module.file.map_or_else(
+            || in_folder(&modules_dir, &module.declaration.id),
+            |file| base.join(file),
+        );
+        modules.push(ModuleDeclaration {
+            file,
+            ..module.declaration
+        });
+    }
+    if clean {
+        check.use_of(&modules, &pipelines);
+    }
+    let mut known: HashSet<String> = modules.iter().map(|module| module.id.clone()).collect();
+    for module in pipelines
+        .iter()
+        .flat_map(|pipeline| &pipeline.stages)
+        .flat_map(|stage| &stage.modules)
+    {
+        if known.insert(module.module_id.clone()) {
+            modules.push(ModuleDeclaration {
+                id: module.module_id.clone(),
+                file: in_folder(&modules_dir, &module.module_id),
+                sha256: None,
+                path: module.path.key("module_id"),
+            });
+        }
+    }
+    Config {
+        engine: written.engine,
+        instance_pool,
+        dead_letter: written.dead_letter,
+        modules_dir,
+        modules,
+        pipelines,
+    }
+}
+
+fn in_folder(modules_dir: &Path, id: &str) -> PathBuf {
+    modules_dir.join(format!("{id}.wasm"))
+}
+
+struct Check<'a> {
+    sources: &'a Sources,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn note(&mut self, severity: Severity, path: &ConfigPath, message: String, hint: &str) {
+        self.problems.push(self.sources.problem(
+            severity,
+            path,
+            message,
+            Some(hint.to_owned()),
+            None,
+        ));
+    }
+
+    fn unique<'a>(
+        &mut self,
+        field: &'static str,
+        what: &str,
+        names: impl Iterator<Item = (&'a str, &'a ConfigPath)>,
+    ) {
+        let mut first: HashMap<&str, &ConfigPath> = HashMap::new();
+        // A blank stands for an id that was not readable, which has been reported.
+        for (name, path) in names.filter(|(name, _)| !name.is_empty()) {
+            if let Some(earlier) = first.get(name) {
+                let place = self.sources.problem(
+                    Severity::Error,
+                    &earlier.key(field),
+                    String::new(),
+                    None,
+                    None,
+                );
+                let (line, column) = (place.line().unwrap_or(1), place.column().unwrap_or(1));
+                let message = format!(
+                    "the {what} {name:?} is already defined at {}:{line}:{column}",
+                    place.file()
+                );
+                self.note(
+                    Severity::Error,
+                    &path.key(field),
+                    message,
+                    "give one of the two another id, or remove it",
+                );
+            } else {
+                first.insert(name, path);
+            }
+        }
+    }
+
+    fn rules(&mut self, pipelines: &[Pipeline]) {
+        let mut rules = 0;
+        for module in pipelines
+            .iter()
+            .flat_map(|pipeline| &pipeline.stages)
+            .flat_map(|stage| &stage.modules)
+        {
+            rules += module.filter.leaves().count() + module.conditions.len();
+            if rules > MAX_RULES {
+                let message = format!(
+                    "more than {MAX_RULES} topic filters and conditional rules in one configuration"
+                );
+                self.note(
+                    Severity::Error,
+                    &module.path,
+                    message,
+                    "this is the first module over the limit",
+                );
+                return;
+            }
+        }
+    }
+
+    /// Warns of modules that nothing calls, and of a configuration that calls nothing.
+    fn use_of(&mut self, modules: &[ModuleDeclaration], pipelines: &[Pipeline]) {
+        let used = |enabled: bool| -> HashSet<&str> {
+            let pipelines = pipelines
+                .iter()
+                .filter(|pipeline| pipeline.enabled || !enabled);
+            let stages = pipelines.flat_map(|pipeline| &pipeline.stages);
+            stages
+                .flat_map(|stage| &stage.modules)
+                .map(|module| module.module_id.as_str())
+                .collect()
+        };
+        let (anywhere, running) = (used(false), used(true));
+        for module in modules {
+            if !anywhere.contains(module.id.as_str()) {
+                let message = format!(
+                    "the module {:?} is never reached: no pipeline uses it",
+                    module.id
+                );
+                self.note(
+                    Severity::Warning,
+                    &module.path,
+                    message,
+                    "use it, or remove its declaration",
+                );
+            } else if !running.contains(module.id.as_str()) {
+                let message = format!(
+                    "the module {:?} is never reached: only disabled pipelines use it",
+                    module.id
+                );
+                self.note(
+                    Severity::Warning,
+                    &module.path,
+                    message,
+                    "enable one of them, or remove its declaration",
+                );
+            }
+        }
+        if !pipelines.iter().any(|pipeline| pipeline.enabled) {
+            let hint = "add a pipeline, or enable one";
+            self.note(
+                Severity::Warning,
+                &ConfigPath::root(),
+                "no pipeline is enabled: every record passes as it is".to_owned(),
+                hint,
+            );
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! From files to a configuration, or to everything that is wrong with them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::check;
+use crate::document::{Written, configuration_table, pipeline_table};
+use crate::model::{Config, Pipeline};
+use crate::path::{ConfigPath, Segment};
+use crate::problem::{Place, Problem, Report, Severity};
+use crate::reader::{At, Reading, Shape, position_in};
+use crate::source::SourceFile;
+use crate::sources::{Document, Form, Sources};
+use crate::tree::{self, Node, Value};
+use crate::{MAX_FILE_BYTES, substitute};
+
+/// What loading depends on besides the files.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// Where modules without a path of their own are looked for, whatever the files say. Relative to the working directory.
+    pub modules_dir: Option<PathBuf>,
+    /// The variables that `${VAR}` may name.
+    pub environment: BTreeMap<String, String>,
+    /// Makes every warning an error.
+    pub deny_warnings: bool,
+}
+
+impl Default for LoadOptions {
+    /// The environment of the process, without variables that are not UTF-8.
+    fn default() -> Self {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self {
+            environment: variables.collect(),
+            ..Self::isolated()
+        }
+    }
+}
+
+impl LoadOptions {
+    /// No variable is set.
+    #[must_use]
+    pub fn isolated() -> Self {
+        Self {
+            modules_dir: None,
+            environment: BTreeMap::new(),
+            deny_warnings: false,
+        }
+    }
+
+    /// With a folder for modules that wins over the files'.
+    #[must_use]
+    pub fn modules_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.modules_dir = Some(dir.into());
+        self
+    }
+
+    /// With a variable set.
+    #[must_use]
+    pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.environment.insert(name.into(), value.into());
+        self
+    }
+
+    /// With every warning an error, or not.
+    #[must_use]
+    pub fn deny_warnings(mut self, deny: bool) -> Self {
+        self.deny_warnings = deny;
+        self
+    }
+}
+
+/// A configuration that can be used, with what is needed to say where things in it were written.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What runs.
+    pub config: Config,
+    /// What probably does not mean what its author meant.
+    pub warnings: Vec<Problem>,
+    /// The files that it was read from, in order: what to watch for changes, together with the folder if one was loaded.
+    pub files: Vec<PathBuf>,
+    sources: Sources,
+}
+
+impl Loaded {
+    /// An error that only building could find, at its place in the files.
+    ///
+    /// Where the value at `path` is a string, `offset_in_string` is a byte of it, so that a pattern's mistake is shown inside the
+    /// pattern, escapes and substitutions notwithstanding. A path that leads nowhere is shown at the nearest thing around it.
+    #[must_use]
+    pub fn problem(
+        &self,
+        path: &ConfigPath,
+        message: impl Into<String>,
+        hint: Option<String>,
+        offset_in_string: Option<usize>,
+    ) -> Problem {
+        self.sources.problem(
+            Severity::Error,
+            path,
+            message.into(),
+            hint,
+            offset_in_string,
+        )
+    }
+
+    /// The same as a warning.
+    #[must_use]
+    pub fn warning(
+        &self,
+        path: &ConfigPath,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) -> Problem {
+        self.sources
+            .problem(Severity::Warning, path, message.into(), hint, None)
+    }
+}
+
+/// Loads a configuration file, a bare pipeline document, or a folder.
+///
+/// A file is JSON if its name ends in `.json`, TOML if in `.toml`; otherwise its first character tells. A folder holds `etl.toml`,
+/// which may be missing, and `pipelines/*.toml` and `pipelines/*.json`, one pipeline each, in the order of their names.
+///
+/// # Errors
+///
+/// Every problem that there is, if one of them is an error; nothing is loaded in part. Under
+/// [`deny_warnings`](LoadOptions::deny_warnings) every warning is an error.
+///
+/// ```
+/// use etl_config::{LoadOptions, load};
+/// let report = load("/no/such/etl.toml", &LoadOptions::isolated()).unwrap_err();
+/// assert!(report.problems()[0].message().contains("cannot be read"));
+/// ```
+pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Loaded, Report> {
+    let path = path.as_ref();
+    let mut loading = Loading::new(options);
+    let base = if path.is_dir() {
+        loading.folder(path);
+        path
+    } else {
+        loading.file(path);
+        path.parent().unwrap_or(Path::new(""))
+    };
+    loading.finish(base)
+}
+
+/// Loads a configuration, or a bare pipeline document, from text that came from elsewhere than a file.
+///
+/// `name` is what problems call it; its ending tells TOML from JSON as for [`load`], and relative paths in the text are relative to
+/// its folder.
+///
+/// # Errors
+///
+/// As [`load`].
+///
+/// ```
+/// use etl_config::{LoadOptions, load_text};
+/// let text = r#"
+///     pipeline_id = "uppercase"
+///     [[stages]]
+///     priority = 0
+///     modules = [{ module_id = "uppercase" }]
+/// "#;
+/// let loaded = load_text("uppercase.toml", text, &LoadOptions::isolated())?;
+/// assert_eq!(loaded.config.pipelines[0].stages[0].modules[0].module_id, "uppercase");
+/// # Ok::<(), etl_config::Report>(())
+/// ```
+pub fn load_text(name: &str, text: &str, options: &LoadOptions) -> Result<Loaded, Report> {
+    let mut loading = Loading::new(options);
+    if text.len() as u64 > MAX_FILE_BYTES {
+        loading.refuse(name.to_owned(), too_large(), None);
+    } else {
+        loading.document(name.to_owned(), text.to_owned(), false);
+    }
+    loading.finish(Path::new(name).parent().unwrap_or(Path::new("")))
+}
+
+struct Loading<'a> {
+    options: &'a LoadOptions,
+    sources: Sources,
+    files: Vec<PathBuf>,
+    problems: Vec<Problem>,
+    written: Option<Written>,
+    /// Those of documents that are pipelines.
+    pipelines: Vec<Pipeline>,
+    /// How many pipelines have been seen, readable or not: what the next one's index is.
+    seen: usize,
+}
+
+impl<'a> Loading<'a> {
+    fn new(options: &'a LoadOptions) -> Self {
+        Self {
+            options,
+            sources: Sources::default(),
+            files: Vec::new(),
+            problems: Vec::new(),
+            written: None,
+            pipelines: Vec::new(),
+            seen: 0,
+        }
+    }
+
+    fn refuse(&mut self, name: String, message: String, hint: Option<String>) {
+        self.problems.push(Problem::new(
+            Severity::Error,
+            Place::File(name),
+            ConfigPath::root(),
+            message,
+            hint,
+        ));
+    }
+
+    fn folder(&mut self, folder: &Path) {
+        let main = folder.join("etl.toml");
+        let pipelines = folder.join("pipelines");
+        if main.exists() {
+            self.file(&main);
+        }
+        let mut names = Vec::new();
+        if pipelines.exists() {
+            match fs::read_dir(&pipelines) {
+                Ok(entries) => {
+                    names.extend(entries.filter_map(|entry| entry.ok().map(|entry| entry.path())));
+                }
+                Err(error) => self.refuse(
+                    pipelines.display().to_string(),
+                    format!("cannot be read: {error}"),
+                    None,
+                ),
+            }
+        } else if !main.exists() {
+            let hint = "a folder holds `etl.toml`, or `pipelines` with a `.toml` or `.json` file for each pipeline, or both";
+            self.refuse(
+                folder.display().to_string(),
+                "the folder holds no configuration".to_owned(),
+                Some(hint.to_owned()),
+            );
+        }
+        names.retain(|name| {
+            let hidden = name
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            !hidden && matches!(extension(name).as_str(), "toml" | "json") && !name.is_dir()
+        });
+        names.sort();
+        for name in names {
+            if let Some(text) = self.text(&name) {
+                self.document(name.display().to_string(), text, true);
+            }
+        }
+    }
+
+    fn file(&mut self, path: &Path) {
+        if let Some(text) = self.text(path) {
+            self.document(path.display().to_string(), text, false);
+        }
+    }
+
+    /// The text of a file, or a problem.
+    fn text(&mut self, path: &Path) -> Option<String> {
+        self.files.push(path.to_owned());
+        let name = path.display().to_string();
+        let mut bytes = Vec::new();
+        let read = fs::File::open(path)
+            .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+        if let Err(error) = read {
+            self.refuse(name, format!("cannot be read: {error}"), None);
+            return None;
+        }
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            self.refuse(name, too_large(), Some("split it into a folder".to_owned()));
+            return None;
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                let start = error.utf8_error().valid_up_to();
+                let hint = match error.as_bytes() {
+                    [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "it looks like UTF-16: save it as UTF-8",
+                    _ => "save it as UTF-8",
+                };
+                let file =
+                    SourceFile::new(name, String::from_utf8_lossy(error.as_bytes()).into_owned());
+                self.problems.push(Problem::new(
+                    Severity::Error,
+                    Place::Text(file, start..start + char::REPLACEMENT_CHARACTER.len_utf8()),
+                    ConfigPath::root(),
+                    "this is not UTF-8".to_owned(),
+                    Some(hint.to_owned()),
+                ));
+                None
+            }
+        }
+    }
+
+    /// Reads one document; `pipeline` where it can only be one.
+    fn document(&mut self, name: String, text: String, pipeline: bool) {
+        // An editor's byte order mark is no part of the text.
+        let text = text
+            .strip_prefix('\u{FEFF}')
+            .map(str::to_owned)
+            .unwrap_or(text);
+        let json = match extension(Path::new(&name)).as_str() {
+            "json" => true,
+            "toml" => false,
+            _ => text.trim_start().starts_with(['{', '[']) && !text.trim_start().starts_with("[["),
+        };
+        let file = SourceFile::new(name, text);
+        let parsed = if json {
+            tree::json::parse(&file.text)
+        } else {
+            tree::toml::parse(&file.text)
+        };
+        let mut root = match parsed {
+            Ok(root) => root,
+            Err(errors) => {
+                self.seen += usize::from(pipeline);
+                for error in errors {
+                    let place = Place::Text(Arc::clone(&file), error.span);
+                    self.problems.push(Problem::new(
+                        Severity::Error,
+                        place,
+                        ConfigPath::root(),
+                        error.message,
+                        error.hint,
+                    ));
+                }
+                return;
+            }
+        };
+        let mut reading = Reading::new(Arc::clone(&file));
+        let form = if pipeline {
+            Form::Pipeline(self.seen)
+        } else {
+            form(&root)
+        };
+        self.substitute(&mut root, form, &mut reading);
+        let document = Document { file, root, form };
+        self.read(&document, &mut reading);
+        self.problems.append(&mut reading.problems);
+        self.sources.documents.push(document);
+    }
+
+    fn substitute(&self, root: &mut Node, form: Form, reading: &mut Reading) {
+        let node = match (form, &mut root.value) {
+            // What stands beside `etl` is somebody else's.
+            (Form::Wrapped, Value::Table(entries)) => entries
+                .iter_mut()
+                .find(|entry| entry.key == "etl")
+                .map(|entry| &mut entry.node),
+            _ => Some(root),
+        };
+        let root_path = match form {
+            Form::Pipeline(index) => ConfigPath::root().key("pipelines").index(index),
+            Form::Whole | Form::Wrapped => ConfigPath::root(),
+        };
+        let Some(node) = node else { return };
+        substitute::tree(
+            node,
+            root_path,
+            &self.options.environment,
+            &mut |node, path, unresolved| {
+                let start = position_in(&reading.file, node, unresolved.offset);
+                let end = node.span.end.max(start);
+                reading.error(&(start..end), path, unresolved.message, unresolved.hint);
+            },
+        );
+    }
+
+    fn read(&mut self, document: &Document, reading: &mut Reading) {
+        let root = ConfigPath::root();
+        match document.form {
+            Form::Pipeline(index) => {
+                let pipelines = root.key("pipelines");
+                let at = At {
+                    parent: &pipelines,
+                    segment: Some(Segment::Index(index)),
+                };
+                self.pipelines
+                    .extend(pipeline_table().read(&document.root, &at, reading));
+                self.seen += 1;
+            }
+            Form::Whole | Form::Wrapped => {
+                let node = document.node();
+                self.written = configuration_table().read(node, &At::here(&root), reading);
+                if let Some(Value::List(pipelines)) =
+                    node.field("pipelines").map(|entry| &entry.node.value)
+                {
+                    self.seen = pipelines.len();
+                }
+            }
+        }
+    }
+
+    fn finish(mut self, base: &Path) -> Result<Loaded, Report> {
+        let clean = !self
+            .problems
+            .iter()
+            .any(|problem| problem.severity() == Severity::Error);
+        let mut written = self.written.unwrap_or_else(Written::defaults);
+        written.pipelines.append(&mut self.pipelines);
+        let config = check::complete(
+            written,
+            base,
+            self.options.modules_dir.as_deref(),
+            &self.sources,
+            clean,
+            &mut self.problems,
+        );
+        if self.options.deny_warnings {
+            self.problems = self.problems.into_iter().map(Problem::denied).collect();
+        }
+        let report = Report::new(self.problems);
+        if report.has_errors() {
+            return Err(report);
+        }
+        Ok(Loaded {
+            config,
+            warnings: report.problems().to_vec(),
+            files: self.files,
+            sources: self.sources,
+        })
+    }
+}
+
+/// What a document is, by what it holds.
+fn form(root: &Node) -> Form {
+    if root.field("etl").is_some() {
+        Form::Wrapped
+    } else if root.field("pipeline_id").is_some() || root.field("stages").is_some() {
+        Form::Pipeline(0)
+    } else {
+        Form::Whole
+    }
+}
+
+fn extension(path: &Path) -> String {
+    path.extension()
+        .map(|extension| extension.to_string_lossy().to_lowercase())
+        .unwrap_or_default()
+}
+
+fn too_large() -> String {
+    format!("larger than {} MiB", MAX_FILE_BYTES >> 20)
+}

@@ -1,0 +1,109 @@
+//! The documents that make up one configuration, and the way back from a path in it to a line in one of them.
+
+use std::sync::Arc;
+
+use crate::path::{ConfigPath, Segment};
+use crate::problem::{Place, Problem, Severity};
+use crate::reader::position_in;
+use crate::source::SourceFile;
+use crate::tree::Node;
+
+/// Every document of a configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    pub documents: Vec<Document>,
+}
+
+/// One file's part of a configuration.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub file: Arc<SourceFile>,
+    pub root: Node,
+    pub form: Form,
+}
+
+/// How a document's own root stands to that of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A whole configuration.
+    Whole,
+    /// A whole configuration in the table `etl` of somebody else's.
+    Wrapped,
+    /// The pipeline of this index.
+    Pipeline(usize),
+}
+
+impl Document {
+    /// The part of the document that is configuration.
+    pub(crate) fn node(&self) -> &Node {
+        match self.form {
+            Form::Wrapped => self
+                .root
+                .field("etl")
+                .map_or(&self.root, |entry| &entry.node),
+            Form::Whole | Form::Pipeline(_) => &self.root,
+        }
+    }
+}
+
+impl Sources {
+    /// A problem at a path, or at the nearest thing around it that is written down.
+    pub(crate) fn problem(
+        &self,
+        severity: Severity,
+        path: &ConfigPath,
+        message: String,
+        hint: Option<String>,
+        offset: Option<usize>,
+    ) -> Problem {
+        let segments = path.segments();
+        let place = match self.document(&segments) {
+            None => Place::File(String::new()),
+            Some((document, rest)) => {
+                let mut node = document.node();
+                let mut complete = true;
+                for segment in rest {
+                    match node.step(segment) {
+                        Some(inner) => node = inner,
+                        None => {
+                            complete = false;
+                            break;
+                        }
+                    }
+                }
+                let mut span = node.span.clone();
+                if let Some(offset) = offset.filter(|_| complete) {
+                    span.start = position_in(&document.file, node, offset).min(span.end);
+                }
+                Place::Text(
+                    Arc::clone(&document.file),
+                    document.file.first_line_of(span),
+                )
+            }
+        };
+        Problem::new(severity, place, path.clone(), message, hint)
+    }
+
+    /// The document that holds a path, and the path's steps inside it.
+    fn document<'a, 'p>(
+        &'a self,
+        segments: &'p [&'p Segment],
+    ) -> Option<(&'a Document, &'p [&'p Segment])> {
+        if let [Segment::Key(key), Segment::Index(index), rest @ ..] = segments
+            && key == "pipelines"
+            && let Some(document) = self
+                .documents
+                .iter()
+                .find(|document| document.form == Form::Pipeline(*index))
+        {
+            return Some((document, rest));
+        }
+        let whole = self
+            .documents
+            .iter()
+            .find(|document| !matches!(document.form, Form::Pipeline(_)));
+        whole
+            .or(self.documents.first())
+            .map(|document| (document, segments))
+    }
+}
