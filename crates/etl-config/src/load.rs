@@ -334,6 +334,26 @@ impl<'a> Loading<'a> {
                 return;
             }
         };
+        if pipeline && root.field("pipeline_id").is_none() {
+            let whole = ["pipelines", "etl"]
+                .into_iter()
+                .find_map(|name| root.field(name));
+            if let Some(entry) = whole {
+                self.seen += 1;
+                let place = Place::Text(file, entry.key_span.clone());
+                let message = "a file in `pipelines` holds one pipeline, not a configuration";
+                let hint =
+                    "put each pipeline into a file of its own, and everything else into `etl.toml`";
+                self.problems.push(Problem::new(
+                    Severity::Error,
+                    place,
+                    ConfigPath::root().key("pipelines").index(self.seen - 1),
+                    message.to_owned(),
+                    Some(hint.to_owned()),
+                ));
+                return;
+            }
+        }
         let mut reading = Reading::new(Arc::clone(&file));
         let form = if pipeline {
             Form::Pipeline(self.seen)
@@ -366,9 +386,9 @@ impl<'a> Loading<'a> {
             root_path,
             &self.options.environment,
             &mut |node, path, unresolved| {
-                let start = position_in(&reading.file, node, unresolved.offset);
-                let end = node.span.end.max(start);
-                reading.error(&(start..end), path, unresolved.message, unresolved.hint);
+                let written = |offset| position_in(&reading.file, node, offset);
+                let span = written(unresolved.span.start)..written(unresolved.span.end);
+                reading.error(&span, path, unresolved.message, unresolved.hint);
             },
         );
     }
@@ -388,6 +408,9 @@ impl<'a> Loading<'a> {
             }
             Form::Whole | Form::Wrapped => {
                 let node = document.node();
+                if document.form == Form::Wrapped {
+                    warn_of_strays(&document.root, reading);
+                }
                 self.written = configuration_table().read(node, &At::here(&root), reading);
                 if let Some(Value::List(pipelines)) =
                     node.field("pipelines").map(|entry| &entry.node.value)
@@ -437,6 +460,22 @@ fn form(root: &Node) -> Form {
         Form::Pipeline(0)
     } else {
         Form::Whole
+    }
+}
+
+/// Warns of what stands beside `etl` and looks as if it belonged into it. The rest of the file is somebody else's.
+fn warn_of_strays(root: &Node, reading: &mut Reading) {
+    for name in ["instance_pool", "pipelines", "dead_letter"] {
+        if let Some(entry) = root.field(name) {
+            let path = ConfigPath::root().key(name);
+            let message = format!("`{name}` beside `etl` is not read");
+            reading.warning(
+                &entry.key_span,
+                path,
+                message,
+                format!("write it as `etl.{name}`"),
+            );
+        }
     }
 }
 

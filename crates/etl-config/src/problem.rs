@@ -123,6 +123,13 @@ impl Problem {
         &self.place
     }
 
+    fn start(&self) -> usize {
+        match &self.place {
+            Place::File(_) => 0,
+            Place::Text(_, span) => span.start,
+        }
+    }
+
     fn position(&self) -> Option<(usize, usize)> {
         match &self.place {
             Place::File(_) => None,
@@ -219,26 +226,9 @@ impl Report {
 impl Extend<Problem> for Report {
     fn extend<I: IntoIterator<Item = Problem>>(&mut self, problems: I) {
         self.problems.extend(problems);
-        // Files in the order in which they first have something to say, lines in theirs; the sort is stable.
-        let mut files: Vec<String> = Vec::new();
-        let mut keyed: Vec<((usize, usize), Problem)> = Vec::with_capacity(self.problems.len());
-        for problem in self.problems.drain(..) {
-            let file = files
-                .iter()
-                .position(|known| known == problem.file())
-                .unwrap_or_else(|| {
-                    files.push(problem.file().to_owned());
-                    files.len() - 1
-                });
-            let start = match &problem.place {
-                Place::File(_) => 0,
-                Place::Text(_, span) => span.start,
-            };
-            keyed.push(((file, start), problem));
-        }
-        keyed.sort_by_key(|(key, _)| *key);
+        // The files of a folder are loaded in the order of their names, and lines come in theirs; the sort is stable.
         self.problems
-            .extend(keyed.into_iter().map(|(_, problem)| problem));
+            .sort_by(|left, right| (left.file(), left.start()).cmp(&(right.file(), right.start())));
     }
 }
 

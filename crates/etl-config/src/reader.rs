@@ -139,7 +139,7 @@ impl Reading {
         hint: impl Into<Option<String>>,
     ) {
         let start = position_in(&self.file, node, offset);
-        let end = node.span.end.max(start);
+        let end = end_in(&self.file, node).max(start);
         self.error(&(start..end), at.path(), message, hint);
     }
 }
@@ -149,6 +149,14 @@ pub(crate) fn position_in(file: &SourceFile, node: &Node, offset: usize) -> usiz
     match &node.value {
         Value::Text(text) => file.in_string(node.span.clone(), text.written(offset)),
         _ => node.span.start,
+    }
+}
+
+/// Where a string's last byte ends in its file, before what closes it.
+pub(crate) fn end_in(file: &SourceFile, node: &Node) -> usize {
+    match &node.value {
+        Value::Text(text) => position_in(file, node, text.text.len()),
+        _ => node.span.end,
     }
 }
 

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use crate::path::ConfigPath;
+use crate::source::Span;
 use crate::tree::{Expansion, Node, Text, Value};
 
 /// A substitution that cannot be made.
 pub(crate) struct Unresolved {
     /// Of the text as written.
-    pub offset: usize,
+    pub span: Span,
     pub message: String,
     pub hint: String,
 }
@@ -76,7 +77,7 @@ fn expand(written: &str, environment: &BTreeMap<String, String>) -> Result<Text,
         text.push_str(&written[position..start]);
         let Some(length) = written[start..].find('}') else {
             errors.push(Unresolved {
-                offset: start,
+                span: start..start + 2,
                 message: "`${` without its `}`".to_owned(),
                 hint: "write `$${` for the characters themselves".to_owned(),
             });
@@ -89,7 +90,7 @@ fn expand(written: &str, environment: &BTreeMap<String, String>) -> Result<Text,
             .map_or((inside, None), |(name, default)| (name, Some(default)));
         if !is_name(name) {
             errors.push(Unresolved {
-                offset: start,
+                span: start..position,
                 message: format!("`{name}` is not the name of a variable"),
                 hint:
                     "names are letters, digits and `_`; write `$${` for the characters themselves"
@@ -106,7 +107,7 @@ fn expand(written: &str, environment: &BTreeMap<String, String>) -> Result<Text,
                 text.push_str(value);
             }
             None => errors.push(Unresolved {
-                offset: start,
+                span: start..position,
                 message: format!("the variable `{name}` is not set"),
                 hint: format!("set it, or give a default: `${{{name}:…}}`"),
             }),
@@ -167,7 +168,7 @@ mod tests {
             .expect_err("fails");
         let found: Vec<_> = errors
             .iter()
-            .map(|error| (error.offset, error.message.as_str()))
+            .map(|error| (error.span.start, error.message.as_str()))
             .collect();
         assert_eq!(
             found,

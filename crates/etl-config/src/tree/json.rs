@@ -13,6 +13,14 @@ use super::{Entry, MAX_NESTING, Node, SyntaxError, Text, Value};
 use crate::source::Span;
 
 pub(crate) fn parse(text: &str) -> Result<Node, Vec<SyntaxError>> {
+    if text.trim().is_empty() {
+        let hint = "write `{}` for a configuration that has every default";
+        return Err(vec![SyntaxError {
+            span: 0..0,
+            message: "the document is empty".to_owned(),
+            hint: Some(hint.to_owned()),
+        }]);
+    }
     let root: &RawValue = serde_json::from_str(text).map_err(|error| vec![syntax(text, &error)])?;
     let mut errors = Vec::new();
     let node = Reader {
