@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod demo;
 mod guests;
 mod layers;
 mod metadata;
@@ -24,7 +25,7 @@ use clap::{Parser, Subcommand};
     name = "cargo xtask",
     bin_name = "cargo xtask",
     about = "The project's own chores",
-    after_help = "New here? `cargo xtask test` builds the guest modules and runs every test; it needs nothing but rustup.\n\
+    after_help = "New here? `cargo xtask demo` shows what this is; `cargo xtask test` builds the guest modules and runs every test; it needs nothing but rustup.\n\
                   Before a commit: `cargo fmt`, `cargo xtask tidy`, `cargo xtask layers`, `cargo xtask test`. CI runs `.ci/run`, which is these and the lints.",
     disable_help_subcommand = true
 )]
@@ -35,6 +36,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Run real records through real modules and show what became of them
+    Demo(demo::Arguments),
     /// Build every guest module to target/guests/<module_id>.wasm
     Guests(guests::Arguments),
     /// Build the guest modules, then run every test of the workspace
@@ -49,6 +52,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
+        Chore::Demo(arguments) => demo::run(&arguments),
         Chore::Guests(arguments) => guests::run(&arguments),
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),

@@ -29,12 +29,12 @@ const UNSAFE_PLACES: &[(&str, &str)] = &[
         "the seam to wasmer: guest memory is read and written in place",
     ),
     (
-        "crates/etl-sdk/src/guest.rs",
-        "a guest's exports take and give raw addresses of its own memory",
+        "crates/etl-sdk/src/host.rs",
+        "a guest's imports can only be declared so",
     ),
     (
-        "crates/etl-sdk-macros/src/",
-        "writes the guest's exports into the module author's crate",
+        "crates/etl-sdk-macros/src/lib.rs",
+        "names the guest's exports in the module author's crate",
     ),
 ];
 

@@ -1,0 +1,263 @@
+//! A benchmark harness for one question: how far is this from the least that could do the same work?
+//!
+//! A scenario has variants; each has a *subject* and, where there is one, a *floor*. Both run in turns in one process, in rounds of a few
+//! milliseconds, and the ratio is taken round by round: a machine that slows down slows both, so the ratio holds where neither figure does. A
+//! target on a machine that was too noisy to judge is neither met nor missed; the report says so.
+//!
+//! [`measure`] runs the rounds, [`statistics`] condenses them, [`report`] prints, [`document`] writes and reads JSON.
+
+pub mod document;
+pub mod measure;
+pub mod report;
+pub mod statistics;
+
+use std::time::Duration;
+
+use measure::Measured;
+use statistics::Summary;
+
+/// The width of the middle half of the rounds, as a share of their median, above which a figure is not judged.
+pub const NOISY: f64 = 0.15;
+
+/// What a variant should reach. Empty means: watched, not judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Target {
+    /// At most so many times the floor.
+    pub ratio: Option<f64>,
+    /// At least so many records a second.
+    pub records_per_second: Option<f64>,
+    /// At most so many nanoseconds a record.
+    pub ns_per_record: Option<f64>,
+}
+
+/// One variant of a scenario, measured.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The variant's name.
+    pub variant: String,
+    /// Nanoseconds a record, round by round.
+    pub subject: Summary,
+    /// The same of the floor.
+    pub floor: Option<Summary>,
+    /// Subject over floor, each round with its own.
+    pub ratio: Option<Summary>,
+    /// Nanoseconds of single calls (of a whole batch, where the variant has batches): p50, p99, p99.9.
+    pub call_ns: [f64; 3],
+    /// What it should reach.
+    pub target: Target,
+}
+
+impl Row {
+    /// Records a second, from the median.
+    pub fn records_per_second(&self) -> f64 {
+        1e9 / self.subject.median
+    }
+
+    /// Whether the rounds differ too much to judge this by.
+    pub fn is_noisy(&self) -> bool {
+        self.ratio.as_ref().unwrap_or(&self.subject).spread() > NOISY
+    }
+
+    /// Whether the target is met; None where there is none, or where the machine was too noisy to tell.
+    pub fn is_met(&self) -> Option<bool> {
+        let Target {
+            ratio,
+            records_per_second,
+            ns_per_record,
+        } = self.target;
+        let checks = [
+            ratio.and_then(|most| Some(self.ratio.as_ref()?.median <= most)),
+            records_per_second.map(|least| self.records_per_second() >= least),
+            ns_per_record.map(|most| self.subject.median <= most),
+        ];
+        if self.is_noisy() || checks.iter().all(Option::is_none) {
+            return None;
+        }
+        Some(checks.into_iter().flatten().all(|met| met))
+    }
+}
+
+/// Runs scenarios and keeps their rows.
+pub struct Bench {
+    time: Duration,
+    scenario: String,
+    rows: Vec<Row>,
+}
+
+impl Bench {
+    /// A bench that gives each variant this much time.
+    pub fn new(time: Duration) -> Self {
+        Self {
+            time,
+            scenario: String::new(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// The variants that follow belong to this scenario.
+    pub fn start(&mut self, scenario: &str) {
+        scenario.clone_into(&mut self.scenario);
+    }
+
+    /// Measures a variant against its floor. Both closures make one call, which takes `records` records.
+    pub fn against_floor(
+        &mut self,
+        variant: &str,
+        records: usize,
+        target: Target,
+        mut subject: impl FnMut(),
+        mut floor: impl FnMut(),
+    ) {
+        let (subject, floor) = measure::in_turns(self.time, &mut subject, &mut floor);
+        let ratios: Vec<f64> = subject
+            .rounds
+            .iter()
+            .zip(&floor.rounds)
+            .map(|(subject, floor)| subject / floor)
+            .collect();
+        let floor = Summary::of(&per_record(&floor.rounds, records));
+        self.keep(
+            variant,
+            records,
+            target,
+            &subject,
+            Some(floor),
+            Some(Summary::of(&ratios)),
+        );
+    }
+
+    /// Measures a variant that has no floor but a figure to reach.
+    pub fn alone(
+        &mut self,
+        variant: &str,
+        records: usize,
+        target: Target,
+        mut subject: impl FnMut(),
+    ) {
+        let subject = measure::alone(self.time, &mut subject);
+        self.keep(variant, records, target, &subject, None, None);
+    }
+
+    /// What was measured so far.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    fn keep(
+        &mut self,
+        variant: &str,
+        records: usize,
+        target: Target,
+        subject: &Measured,
+        floor: Option<Summary>,
+        ratio: Option<Summary>,
+    ) {
+        self.rows.push(Row {
+            scenario: self.scenario.clone(),
+            variant: variant.to_owned(),
+            subject: Summary::of(&per_record(&subject.rounds, records)),
+            floor,
+            ratio,
+            call_ns: [0.5, 0.99, 0.999].map(|share| statistics::quantile(&subject.calls, share)),
+            target,
+        });
+    }
+}
+
+fn per_record(rounds: &[f64], records: usize) -> Vec<f64> {
+    rounds.iter().map(|ns| ns / records as f64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(subject: &[f64], ratios: Option<&[f64]>, target: Target) -> Row {
+        Row {
+            scenario: "s".to_owned(),
+            variant: "v".to_owned(),
+            subject: Summary::of(subject),
+            floor: None,
+            ratio: ratios.map(Summary::of),
+            call_ns: [0.0; 3],
+            target,
+        }
+    }
+
+    #[test]
+    fn a_target_is_met_missed_or_not_judged() {
+        let ratio = |most| Target {
+            ratio: Some(most),
+            ..Target::default()
+        };
+        assert_eq!(
+            row(&[100.0; 9], Some(&[1.9; 9]), ratio(2.0)).is_met(),
+            Some(true)
+        );
+        assert_eq!(
+            row(&[100.0; 9], Some(&[2.1; 9]), ratio(2.0)).is_met(),
+            Some(false)
+        );
+        assert_eq!(
+            row(&[100.0; 9], Some(&[2.1; 9]), Target::default()).is_met(),
+            None
+        );
+        let noisy = [1.0, 1.2, 1.4, 1.6, 1.8];
+        assert_eq!(
+            row(&[100.0; 5], Some(&noisy), ratio(2.0)).is_met(),
+            None,
+            "too noisy to tell"
+        );
+        let steady_ratio_on_a_drifting_machine =
+            row(&[100.0, 200.0, 300.0], Some(&[1.5; 3]), ratio(2.0));
+        assert_eq!(steady_ratio_on_a_drifting_machine.is_met(), Some(true));
+    }
+
+    #[test]
+    fn every_part_of_a_target_must_hold() {
+        let target = Target {
+            ratio: Some(2.0),
+            records_per_second: Some(10e6),
+            ns_per_record: None,
+        };
+        assert_eq!(
+            row(&[100.0; 9], Some(&[1.5; 9]), target).is_met(),
+            Some(true)
+        );
+        assert_eq!(
+            row(&[101.0; 9], Some(&[1.5; 9]), target).is_met(),
+            Some(false)
+        );
+        let absolute = Target {
+            ns_per_record: Some(50.0),
+            ..Target::default()
+        };
+        assert_eq!(row(&[50.0; 9], None, absolute).is_met(), Some(true));
+    }
+
+    /// The harness on work of a known proportion; a ratio is all that a shared machine can promise.
+    #[test]
+    fn three_times_the_work_is_three_times_the_floor() {
+        let work = |times: usize| {
+            let mut sum = 0_u64;
+            for number in 0..times * 2_000 {
+                sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(number as u64));
+            }
+            std::hint::black_box(sum);
+        };
+        let mut bench = Bench::new(Duration::from_millis(400));
+        bench.start("work");
+        bench.against_floor("triple", 4, Target::default(), || work(3), || work(1));
+        let row = &bench.rows()[0];
+        let ratio = row.ratio.as_ref().expect("has a floor").median;
+        assert!((2.5..3.5).contains(&ratio), "{ratio}");
+        // Rounds hold what the machine took away, single calls at their median do not: the same to a factor only.
+        let share = row.call_ns[0] / 4.0 / row.subject.median;
+        assert!(
+            (0.2..3.0).contains(&share),
+            "a call is four records: {row:?}"
+        );
+    }
+}

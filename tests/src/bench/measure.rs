@@ -1,0 +1,100 @@
+//! Rounds: how often to call, when to look at the clock.
+//!
+//! A call can be as short as the clock itself, so throughput is timed over rounds of many calls and single calls are timed apart, a few hundred
+//! after each round, less what reading the clock costs. Subject and floor take turns, and the order swaps with every round, so that neither
+//! always runs on the caches the other left.
+
+use std::time::{Duration, Instant};
+
+const ROUND: Duration = Duration::from_millis(8);
+const WARM_UP: Duration = Duration::from_millis(100);
+const LEAST_ROUNDS: usize = 9;
+const CALLS_A_ROUND: usize = 256;
+
+/// What was measured of one contestant.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// Nanoseconds a call, one figure a round.
+    pub rounds: Vec<f64>,
+    /// Nanoseconds of single calls.
+    pub calls: Vec<f64>,
+}
+
+/// Measures both for about this time together, after a warm-up.
+pub fn in_turns(
+    time: Duration,
+    subject: &mut impl FnMut(),
+    floor: &mut impl FnMut(),
+) -> (Measured, Measured) {
+    let clock = clock_cost();
+    let (subject_calls, floor_calls) = (calls_for_a_round(subject), calls_for_a_round(floor));
+    let (mut of_subject, mut of_floor) = (Measured::default(), Measured::default());
+    let start = Instant::now();
+    while of_subject.rounds.len() < LEAST_ROUNDS || start.elapsed() < time {
+        if of_subject.rounds.len().is_multiple_of(2) {
+            round(subject, subject_calls, clock, &mut of_subject);
+            round(floor, floor_calls, clock, &mut of_floor);
+        } else {
+            round(floor, floor_calls, clock, &mut of_floor);
+            round(subject, subject_calls, clock, &mut of_subject);
+        }
+    }
+    (of_subject, of_floor)
+}
+
+/// Measures one for about this time, after a warm-up.
+pub fn alone(time: Duration, subject: &mut impl FnMut()) -> Measured {
+    let clock = clock_cost();
+    let calls = calls_for_a_round(subject);
+    let mut measured = Measured::default();
+    let start = Instant::now();
+    while measured.rounds.len() < LEAST_ROUNDS || start.elapsed() < time {
+        round(subject, calls, clock, &mut measured);
+    }
+    measured
+}
+
+fn round(call: &mut impl FnMut(), calls: u64, clock: f64, measured: &mut Measured) {
+    let start = Instant::now();
+    for _ in 0..calls {
+        call();
+    }
+    measured
+        .rounds
+        .push(nanoseconds(start.elapsed()) / calls as f64);
+    for _ in 0..CALLS_A_ROUND.min(calls as usize) {
+        let start = Instant::now();
+        call();
+        measured
+            .calls
+            .push((nanoseconds(start.elapsed()) - clock).max(0.0));
+    }
+}
+
+/// Warms up, and finds how many calls fill a round.
+fn calls_for_a_round(call: &mut impl FnMut()) -> u64 {
+    let start = Instant::now();
+    let mut calls = 0_u64;
+    let mut burst = 1_u64;
+    while start.elapsed() < WARM_UP {
+        for _ in 0..burst {
+            call();
+        }
+        calls += burst;
+        burst = (burst * 2).min(1 << 16);
+    }
+    let each = start.elapsed().as_secs_f64() / calls as f64;
+    ((ROUND.as_secs_f64() / each) as u64).max(1)
+}
+
+/// What two readings of the clock in a row are apart.
+fn clock_cost() -> f64 {
+    let readings: Vec<f64> = (0..10_000)
+        .map(|_| nanoseconds(Instant::now().elapsed()))
+        .collect();
+    super::statistics::quantile(&readings, 0.5)
+}
+
+fn nanoseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e9
+}

@@ -1,0 +1,224 @@
+//! Results for a person: a table, a bar for subject and floor on one scale, and a plain word on whether the target is met.
+
+use std::fmt::Write;
+
+use super::document::{Circumstances, Earlier};
+use super::{NOISY, Row, Target};
+
+const BAR: usize = 40;
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// With colours, as on a terminal.
+    pub colour: bool,
+}
+
+impl Style {
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// The first lines: where, when, and whether anything else was running.
+pub fn heading(circumstances: &Circumstances, style: Style) -> String {
+    let mut text = format!(
+        "{}, commit {}\n",
+        circumstances.machine, circumstances.commit
+    );
+    let processors =
+        std::thread::available_parallelism().map_or(1.0, |number| usize::from(number) as f64);
+    match circumstances.load {
+        Some(load) if load > processors / 2.0 => {
+            let warning = format!(
+                "load {load:.1} before the start: other programs are running; trust the ratios more than the figures"
+            );
+            text.push_str(&style.paint("33", &warning));
+            text.push('\n');
+        }
+        _ => {}
+    }
+    text
+}
+
+/// The lines of one variant.
+pub fn row(row: &Row, earlier: &[Earlier], style: Style) -> String {
+    let mut text = String::new();
+    let [p50, p99, p999] = row.call_ns.map(time);
+    let title = format!("{} / {}", row.scenario, row.variant);
+    let _ = writeln!(
+        text,
+        "\n{}  {} records/s, {} a record (± {:.0} %)\n  one call: p50 {p50}, p99 {p99}, p99.9 {p999}",
+        style.paint("1", &title),
+        count(row.records_per_second()),
+        time(row.subject.median),
+        row.subject.spread() * 50.0,
+    );
+    if let Some(floor) = &row.floor {
+        let longest = row.subject.median.max(floor.median);
+        for (name, figure, code) in [
+            ("subject", row.subject.median, "36"),
+            ("floor", floor.median, "2"),
+        ] {
+            let _ = writeln!(
+                text,
+                "  {name:<8}{} {}",
+                style.paint(code, &bar(figure / longest)),
+                time(figure)
+            );
+        }
+    }
+    if let Some(ratio) = &row.ratio {
+        let _ = write!(
+            text,
+            "  {:.2} × floor (middle half of the rounds: {:.2} to {:.2})",
+            ratio.median, ratio.low, ratio.high
+        );
+    } else {
+        text.push(' ');
+    }
+    let _ = writeln!(text, "{}", verdict(row, style));
+    if let Some(before) = earlier
+        .iter()
+        .find(|before| before.scenario == row.scenario && before.variant == row.variant)
+    {
+        let _ = writeln!(text, "  {}", comparison(row, before));
+    }
+    text
+}
+
+fn verdict(row: &Row, style: Style) -> String {
+    let target = wanted(row.target);
+    if target.is_empty() {
+        return String::new();
+    }
+    match row.is_met() {
+        Some(true) => format!("  target {target}: {}", style.paint("32", "met")),
+        Some(false) => format!("  target {target}: {}", style.paint("31", "missed")),
+        None => {
+            let reason = format!(
+                "not judged, the rounds differ by more than {:.0} %: close other programs and run again",
+                NOISY * 100.0
+            );
+            format!("  target {target}: {}", style.paint("33", &reason))
+        }
+    }
+}
+
+fn wanted(target: Target) -> String {
+    let parts = [
+        target.ratio.map(|most| format!("≤ {most} × floor")),
+        target
+            .records_per_second
+            .map(|least| format!("≥ {} records/s", count(least))),
+        target
+            .ns_per_record
+            .map(|most| format!("≤ {} a record", time(most))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn comparison(row: &Row, before: &Earlier) -> String {
+    let change = (row.subject.median / before.ns_per_record - 1.0) * 100.0;
+    let note = if change.abs() <= row.subject.spread() * 100.0 {
+        ", within the spread"
+    } else {
+        ""
+    };
+    let mut text = format!(
+        "before: {} a record, now {change:+.1} %{note}",
+        time(before.ns_per_record)
+    );
+    if let (Some(before), Some(now)) = (before.ratio, &row.ratio) {
+        let _ = write!(text, "; {before:.2} × floor, now {:.2}", now.median);
+    }
+    text
+}
+
+/// A bar of eighths of a column.
+fn bar(share: f64) -> String {
+    const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (share.clamp(0.0, 1.0) * (BAR * 8) as f64).round() as usize;
+    format!("{}{}", "█".repeat(eighths / 8), PARTS[eighths % 8])
+}
+
+/// Nanoseconds in the unit in which they are easily read.
+fn time(ns: f64) -> String {
+    match ns {
+        _ if ns < 99.95 => format!("{ns:.1} ns"),
+        _ if ns < 9_999.5 => format!("{ns:.0} ns"),
+        _ if ns < 9_999_500.0 => format!("{:.1} µs", ns / 1e3),
+        _ => format!("{:.1} ms", ns / 1e6),
+    }
+}
+
+/// A count in three figures.
+fn count(number: f64) -> String {
+    match number {
+        _ if number >= 1e6 => format!("{:.2} M", number / 1e6),
+        _ if number >= 1e3 => format!("{:.0} k", number / 1e3),
+        _ => format!("{number:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::statistics::Summary;
+
+    #[test]
+    fn a_variant_reads_as_a_sentence_a_picture_and_a_verdict() {
+        let measured = Row {
+            scenario: "single_module".to_owned(),
+            variant: "per record".to_owned(),
+            subject: Summary::of(&[150.0; 4]),
+            floor: Some(Summary::of(&[100.0; 4])),
+            ratio: Some(Summary::of(&[1.5; 4])),
+            call_ns: [148.0, 210.0, 12_345.0],
+            target: Target {
+                ratio: Some(2.0),
+                records_per_second: Some(3.5e6),
+                ns_per_record: None,
+            },
+        };
+        let before = Earlier {
+            scenario: "single_module".to_owned(),
+            variant: "per record".to_owned(),
+            ns_per_record: 120.0,
+            ratio: Some(1.2),
+        };
+        let printed = row(&measured, &[before], Style::default());
+        let expected = "
+single_module / per record  6.67 M records/s, 150 ns a record (± 0 %)
+  one call: p50 148 ns, p99 210 ns, p99.9 12.3 µs
+  subject ████████████████████████████████████████ 150 ns
+  floor   ██████████████████████████▋ 100 ns
+  1.50 × floor (middle half of the rounds: 1.50 to 1.50)  target ≤ 2 × floor, ≥ 3.50 M records/s: met
+  before: 120 ns a record, now +25.0 %; 1.20 × floor, now 1.50
+";
+        assert_eq!(printed, expected);
+    }
+
+    #[test]
+    fn a_noisy_variant_says_so() {
+        let measured = Row {
+            scenario: "s".to_owned(),
+            variant: "v".to_owned(),
+            subject: Summary::of(&[10.0, 20.0, 30.0, 40.0]),
+            floor: None,
+            ratio: None,
+            call_ns: [1.0; 3],
+            target: Target {
+                ns_per_record: Some(50.0),
+                ..Target::default()
+            },
+        };
+        assert!(
+            row(&measured, &[], Style::default()).contains("target ≤ 50.0 ns a record: not judged")
+        );
+    }
+}
