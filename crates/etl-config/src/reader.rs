@@ -31,6 +31,17 @@ pub(crate) trait Shape {
     type Value;
     /// The value, or nothing after noting why not.
     fn read(&self, node: &Node, at: &At<'_>, reading: &mut Reading) -> Option<Self::Value>;
+
+    /// The same, where nothing has been said about the value yet.
+    fn take(&self, node: &Node, at: &At<'_>, reading: &mut Reading) -> Option<Self::Value> {
+        if matches!(node.value, Value::Unresolved) {
+            // Reported when it was substituted; counted again, so that the tables around it are not taken for clean.
+            reading.errors += 1;
+            return None;
+        }
+        self.read(node, at, reading)
+    }
+
     /// The same as JSON Schema.
     fn schema(&self, definitions: &mut Definitions) -> Json;
 }

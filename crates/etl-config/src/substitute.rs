@@ -27,9 +27,12 @@ pub(crate) fn tree(
     match &mut node.value {
         Value::Text(text) if text.text.contains("${") => match expand(&text.text, environment) {
             Ok(expanded) => *text = expanded,
-            Err(errors) => errors
-                .into_iter()
-                .for_each(|error| problem(node, path.clone(), error)),
+            Err(errors) => {
+                for error in errors {
+                    problem(node, path.clone(), error);
+                }
+                node.value = Value::Unresolved;
+            }
         },
         Value::List(items) => {
             for (index, item) in items

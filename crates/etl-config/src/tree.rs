@@ -26,6 +26,8 @@ pub(crate) enum Value {
     Bool(bool),
     Number(Number),
     Text(Text),
+    /// A string whose substitution failed, which has been reported. Nothing else is said about it.
+    Unresolved,
     /// TOML's dates and times, as they are written.
     DateTime(String),
     List(Vec<Node>),
@@ -114,6 +116,7 @@ impl Node {
     pub(crate) fn describe(&self) -> String {
         match &self.value {
             Value::Null => "null".to_owned(),
+            Value::Unresolved => "a string that could not be filled".to_owned(),
             Value::Bool(value) => format!("the boolean `{value}`"),
             Value::Number(number) if number.is_f64() => format!("the number {number}"),
             Value::Number(number) => format!("the integer {number}"),
@@ -131,7 +134,7 @@ impl Node {
 
     pub(crate) fn to_json(&self) -> Json {
         match &self.value {
-            Value::Null => Json::Null,
+            Value::Null | Value::Unresolved => Json::Null,
             Value::Bool(value) => Json::Bool(*value),
             Value::Number(number) => Json::Number(number.clone()),
             Value::Text(text) => Json::String(text.text.clone()),

@@ -193,7 +193,7 @@ impl<'a> Fields<'a> {
                     parent: &table.path,
                     segment: Some(Segment::Key(name.into())),
                 };
-                shape.read(&entry.node, &at, table.reading)
+                shape.take(&entry.node, &at, table.reading)
             }
             Mode::Describe(description) => {
                 let mut schema = shape.schema(description.definitions);

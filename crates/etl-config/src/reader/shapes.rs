@@ -355,7 +355,7 @@ impl<S: Shape> Shape for List<S> {
         }
         let path = at.path();
         let read = |(index, item)| {
-            self.items.read(
+            self.items.take(
                 item,
                 &At {
                     parent: &path,
