@@ -148,16 +148,19 @@ fn negated_among_others(fields: &mut Fields<'_>, tree: &FilterTree) {
     match tree {
         FilterTree::Any(children) => {
             for child in children.iter().filter(|_| children.len() > 1) {
-                let FilterTree::Leaf(filter) = child else {
-                    continue;
+                let negated = match child {
+                    FilterTree::Leaf(filter) if filter.negate => filter.path.key("negate"),
+                    FilterTree::Not(inner) => match inner.as_ref() {
+                        FilterTree::Leaf(filter) if !filter.negate => filter.path.clone(),
+                        _ => continue,
+                    },
+                    _ => continue,
                 };
-                if filter.negate {
-                    fields.warning_at(
-                        &filter.path.key("negate"),
-                        "a negated filter among others of which one is enough matches nearly every topic",
-                        "did you mean all of them? Then set `filter_logic = \"all\"`, or use `all` in the `filter`".to_owned(),
-                    );
-                }
+                fields.warning_at(
+                    &negated,
+                    "a negated filter among others of which one is enough matches nearly every topic",
+                    "did you mean all of them? Then set `filter_logic = \"all\"`, or use `all` in the `filter`".to_owned(),
+                );
             }
             children
                 .iter()
@@ -246,6 +249,7 @@ fn filter_tree(fields: &mut Fields<'_>) -> FilterTree {
         .chain(own)
         .collect();
     match given.as_slice() {
+        [] if !fields.all_known() => {}
         [] => fields.error("", "a filter needs one of `any`, `all`, `not`, or `filter_type` with `pattern`", None),
         [_] => {}
         [first, second, ..] => fields.error(
@@ -256,7 +260,7 @@ fn filter_tree(fields: &mut Fields<'_>) -> FilterTree {
     }
     if given == own.as_slice() && own.is_some() {
         for name in ["filter_type", "pattern"] {
-            if !fields.has(name) {
+            if !fields.has(name) && fields.all_known() {
                 fields.error("", format!("a filter needs `{name}`"), None);
             }
         }
@@ -306,7 +310,7 @@ fn condition(fields: &mut Fields<'_>) -> Condition {
     );
     fields.rule("then", json!({ "required": ["field_path"] }));
     if fields.is_clean() {
-        if named && field_path.is_none() {
+        if named && field_path.is_none() && fields.all_known() {
             let example = if kind == ConditionKind::HeaderValue {
                 "content-type"
             } else {

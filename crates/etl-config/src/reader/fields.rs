@@ -230,6 +230,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Whether every field that is given has been asked for. Where one has not, it may be the misspelt one that seems to be missing,
+    /// and is reported alone.
+    pub(crate) fn all_known(&self) -> bool {
+        match &self.0 {
+            Mode::Read(table) => table
+                .entries
+                .iter()
+                .all(|entry| table.known.contains(&entry.key.as_str())),
+            Mode::Describe(_) => true,
+        }
+    }
+
     /// Whether a field is given.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.node(name).is_some()
