@@ -7,9 +7,9 @@ mod line;
 mod story;
 
 use std::fs;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -116,39 +116,18 @@ pub fn run(_arguments: &Arguments) -> Result<(), String> {
 
 /// Builds `etl` as `cargo xtask test` does, so that neither builds twice, and returns where it is.
 fn build_program(root: &Path) -> Result<PathBuf, String> {
-    let mut command = process::cargo(root);
-    command.args([
+    let messages = process::cargo_messages(process::cargo(root).args([
         "build",
         "--package",
         "etl-cli",
         "--bin",
         "etl",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .map_err(|error| format!("cannot start `{}`: {error}", process::shown(&command)))?;
-    let mut program = None;
-    for line in BufReader::new(child.stdout.take().expect("stdout is piped")).lines() {
-        let line = line.map_err(|error| format!("cannot read what cargo says: {error}"))?;
-        let Ok(message) = serde_json::from_str::<Value>(&line) else {
-            continue;
-        };
-        if message["target"]["name"] == "etl"
-            && let Some(path) = message["executable"].as_str()
-        {
-            program = Some(PathBuf::from(path));
-        }
-    }
-    let status = child
-        .wait()
-        .map_err(|error| format!("cannot wait for cargo: {error}"))?;
-    if !status.success() {
-        return Err(format!("`{}` failed ({status})", process::shown(&command)));
-    }
-    program.ok_or_else(|| "cargo built no program called etl".to_owned())
+    ]))?;
+    let executable = |message: &Value| message["executable"].as_str().map(PathBuf::from);
+    messages
+        .iter()
+        .find_map(executable)
+        .ok_or_else(|| "cargo built no program called etl".to_owned())
 }
 
 fn read(root: &Path, path: &str) -> Result<Vec<Line>, String> {

@@ -9,9 +9,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -19,7 +18,9 @@ use crate::metadata::{self, Package};
 use crate::process;
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const HOMES: &[&str] = &["docs/examples/", "tests/guests/"];
+
+/// Where guests live.
+pub const HOMES: &[&str] = &["docs/examples/", "tests/guests/"];
 
 /// Options of `cargo xtask guests`.
 #[derive(clap::Args)]
@@ -141,17 +142,17 @@ fn compile(
     names: &BTreeSet<&str>,
 ) -> Result<Vec<(String, PathBuf)>, String> {
     let mut command = process::cargo(root);
-    command.args([
-        "build",
-        "--target",
-        TARGET,
-        "--profile",
-        "guest",
-        "--lib",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    command.arg("--target-dir").arg(target_directory);
+    command
+        .args([
+            "build",
+            "--target",
+            TARGET,
+            "--profile",
+            "guest",
+            "--lib",
+            "--target-dir",
+        ])
+        .arg(target_directory);
     for name in names {
         command.args(["--package", name]);
     }
@@ -161,25 +162,10 @@ fn compile(
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("CARGO_BUILD_TARGET");
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .map_err(|error| format!("cannot start `{}`: {error}", process::shown(&command)))?;
-    let mut artefacts = Vec::new();
-    for line in BufReader::new(child.stdout.take().expect("stdout is piped")).lines() {
-        let line = line.map_err(|error| format!("cannot read what cargo says: {error}"))?;
-        let Ok(message) = serde_json::from_str::<Value>(&line) else {
-            continue;
-        };
-        artefacts.extend(artefact(&message));
-    }
-    let status = child
-        .wait()
-        .map_err(|error| format!("cannot wait for cargo: {error}"))?;
-    if !status.success() {
-        return Err(format!("`{}` failed ({status})", process::shown(&command)));
-    }
-    Ok(artefacts)
+    Ok(process::cargo_messages(&mut command)?
+        .iter()
+        .filter_map(artefact)
+        .collect())
 }
 
 /// The package and the .wasm of a `compiler-artifact` message.

@@ -4,6 +4,7 @@
 //! tests may use any crate but the program. Four more rules hold the seams: only `etl-pool` knows wasmer, and only in its engine; `etl-filter` stays
 //! free of serde and tokio; nothing depends on the program; the crates that read untrusted bytes first forbid unsafe code.
 
+use crate::guests;
 use crate::metadata::{self, Package, Workspace};
 use crate::process;
 use crate::tidy::{Tree, lexer};
@@ -37,9 +38,6 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     ("xtask", &[]),
 ];
-
-/// Packages in these folders are guests: they see what a module author sees.
-const GUEST_FOLDERS: &[&str] = &["docs/examples/", "tests/guests/"];
 
 /// The one folder that may name wasmer, and the benchmarks' floors, which measure against wasmer alone.
 const WASMER_PLACES: &[&str] = &["crates/etl-pool/src/engine/", "tests/benches/"];
@@ -152,9 +150,10 @@ fn allowed(package: &Package) -> Option<&'static [&'static str]> {
         "etl-sdk-macros",
         "etl-admin",
     ];
-    if GUEST_FOLDERS
+    // A guest sees what a module author sees.
+    if guests::HOMES
         .iter()
-        .any(|folder| package.manifest.starts_with(folder))
+        .any(|home| package.manifest.starts_with(home))
     {
         return Some(&["etl-sdk"]);
     }
@@ -222,17 +221,16 @@ fn sources(tree: &Tree) -> Vec<Violation> {
 
 /// Lines with `wasmer::…`, `use wasmer…`, `extern crate wasmer…`, or the like of a `wasmer_…` crate.
 fn names_of_wasmer(code: &str) -> Vec<usize> {
-    let is_part = |character: char| character.is_alphanumeric() || character == '_';
     code.lines()
         .enumerate()
         .filter(|(_, line)| {
             line.match_indices("wasmer").any(|(at, word)| {
                 let before = &line[..at];
-                let after = line[at + word.len()..].trim_start_matches(is_part);
+                let after = line[at + word.len()..].trim_start_matches(lexer::is_word_part);
                 let imports = ["use ", "crate "]
                     .iter()
                     .any(|keyword| before.trim_end_matches("::").ends_with(keyword));
-                !before.ends_with(is_part)
+                !before.ends_with(lexer::is_word_part)
                     && !before.ends_with('.')
                     && (imports || after.starts_with("::"))
             })

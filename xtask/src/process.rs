@@ -1,8 +1,11 @@
 //! Starting other programs: cargo, git, rustup. An error says which command failed and how, so that it can be run by hand.
 
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+
+use serde_json::Value;
 
 /// The top of the repository: the folder above this package.
 pub fn repository_root() -> PathBuf {
@@ -66,4 +69,35 @@ pub fn output(command: &mut Command) -> Result<String, String> {
     }
     String::from_utf8(output.stdout)
         .map_err(|_| format!("`{}` wrote something that is not UTF-8", shown(command)))
+}
+
+/// Runs a cargo command that compiles and returns its messages (`--message-format json`); errors and warnings go to this terminal as always.
+pub fn cargo_messages(command: &mut Command) -> Result<Vec<Value>, String> {
+    command.args(["--message-format", "json-render-diagnostics"]);
+    let mut messages = Vec::new();
+    let status = each_line(command, |line| {
+        messages.extend(serde_json::from_slice::<Value>(line));
+    })?;
+    if status.success() {
+        Ok(messages)
+    } else {
+        Err(format!("`{}` failed ({status})", shown(command)))
+    }
+}
+
+/// Runs the command without stdin and hands over each line that it writes to stdout, as it comes.
+pub fn each_line(command: &mut Command, mut read: impl FnMut(&[u8])) -> Result<ExitStatus, String> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .map_err(|error| format!("cannot start `{}`: {error}", shown(command)))?;
+    for line in BufReader::new(child.stdout.take().expect("stdout is piped")).split(b'\n') {
+        read(
+            &line
+                .map_err(|error| format!("cannot read what `{}` says: {error}", shown(command)))?,
+        );
+    }
+    child
+        .wait()
+        .map_err(|error| format!("cannot wait for `{}`: {error}", shown(command)))
 }

@@ -3,8 +3,7 @@
 //! A test that needs something the machine lacks (a data corpus, a server) prints `skipped: <what>: <how to get it>` and passes. libtest hides what
 //! passing tests print, so this chore asks for it, takes out the skip notes, and ends with them: a green run never hides what did not run.
 
-use std::io::{BufRead, BufReader, IsTerminal, Write};
-use std::process::Stdio;
+use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 use crate::{guests, process};
@@ -43,24 +42,14 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         &arguments.arguments,
         std::io::stdout().is_terminal(),
     ));
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .map_err(|error| format!("cannot start `{}`: {error}", process::shown(&command)))?;
     let mut transcript = Transcript::default();
-    let mut stdout = std::io::stdout().lock();
-    for line in BufReader::new(child.stdout.take().expect("stdout is piped")).split(b'\n') {
-        let line = line.map_err(|error| format!("cannot read what the tests print: {error}"))?;
-        let line = String::from_utf8_lossy(&line);
+    let status = process::each_line(&mut command, |line| {
+        let line = String::from_utf8_lossy(line);
         // A reader that went away (`| head`) must not stop the tests.
         if transcript.read(&line) {
-            let _ = writeln!(stdout, "{line}");
+            let _ = writeln!(std::io::stdout(), "{line}");
         }
-    }
-    drop(stdout);
-    let status = child
-        .wait()
-        .map_err(|error| format!("cannot wait for cargo: {error}"))?;
+    })?;
     eprint!("{}", transcript.summary(start.elapsed().as_secs_f64()));
     if status.success() {
         Ok(())

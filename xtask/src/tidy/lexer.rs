@@ -58,7 +58,7 @@ fn token(rest: &str, previous: char) -> (usize, Kind) {
         return (block_comment(rest), Kind::Comment);
     }
     // A prefix belongs to a literal only where a word starts: the r of `for"` does not.
-    let starts_word = !(previous.is_alphanumeric() || previous == '_');
+    let starts_word = !is_word_part(previous);
     if starts_word && let Some(length) = raw_string(rest) {
         return (length, Kind::Literal);
     }
@@ -130,13 +130,18 @@ fn character(rest: &str) -> Option<usize> {
     (first == '\\' || closes).then(|| quoted(rest, '\''))
 }
 
-/// Whether the text holds the word, not as a part of a longer one; returns the lines, counted from 1.
+/// Whether a name goes on with this character.
+pub fn is_word_part(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+/// The lines, counted from 1, that hold the word, and not only as a part of a longer one.
 pub fn lines_with_word<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
-    let is_part = |character: char| character.is_alphanumeric() || character == '_';
     text.lines().enumerate().filter_map(move |(index, line)| {
         line.match_indices(word)
             .any(|(at, _)| {
-                !line[..at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part)
+                !line[..at].ends_with(is_word_part)
+                    && !line[at + word.len()..].starts_with(is_word_part)
             })
             .then_some(index + 1)
     })
