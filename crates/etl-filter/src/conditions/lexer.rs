@@ -95,25 +95,29 @@ impl<'a> Lexer<'a> {
         Ok(byte)
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn whitespace(&mut self) {
+        // Most texts are compact: one comparison says that there is none.
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.blanks();
+        }
+    }
+
+    fn blanks(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;
         }
     }
 
-    /// The rest of a string whose opening quote has been read.
+    /// The rest of a string whose opening quote has been read; whether it has escapes. It ends before `self.at - 1`.
     #[inline]
-    pub fn string(&mut self) -> Result<Text, NotJson> {
-        let start = self.at;
+    pub fn string(&mut self) -> Result<bool, NotJson> {
+        let (bytes, start) = (self.bytes, self.at);
         let mut at = start;
         let mut high = 0;
         let mut escaped = false;
         loop {
-            let byte = if let Some(chunk) = self
-                .bytes
-                .get(at..)
-                .and_then(|rest| rest.first_chunk::<8>())
+            let byte = if let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>())
             {
                 let word = u64::from_le_bytes(*chunk);
                 let stops = string_stops(word);
@@ -122,10 +126,11 @@ impl<'a> Lexer<'a> {
                     at += 8;
                     continue;
                 }
-                at += stops.trailing_zeros() as usize / 8;
-                self.bytes[at]
+                let skip = stops.trailing_zeros();
+                at += skip as usize / 8;
+                (word >> (skip & 56)) as u8
             } else {
-                let byte = *self.bytes.get(at).ok_or(NotJson)?;
+                let byte = *bytes.get(at).ok_or(NotJson)?;
                 high |= u64::from(byte);
                 byte
             };
@@ -139,16 +144,12 @@ impl<'a> Lexer<'a> {
                 _ => at += 1,
             }
         }
+        self.at = at + 1;
         // `high` may have seen bytes behind the quote: then the check is needless, not wrong.
-        if high & HIGHS != 0 && std::str::from_utf8(&self.bytes[start..at]).is_err() {
+        if high & HIGHS != 0 && std::str::from_utf8(&bytes[start..at]).is_err() {
             return Err(NotJson);
         }
-        self.at = at + 1;
-        Ok(Text {
-            start,
-            end: at,
-            escaped,
-        })
+        Ok(escaped)
     }
 
     /// Checks the escape whose backslash stands before `at`; returns where the string goes on.
@@ -179,44 +180,22 @@ impl<'a> Lexer<'a> {
     /// A number, at its first byte.
     #[inline]
     pub fn number(&mut self, nested: bool) -> Result<(), NotJson> {
-        if self.peek() == Some(b'-') {
-            self.at += 1;
-        }
-        match self.next()? {
-            b'0' => {}
-            b'1'..=b'9' => self.digits(),
+        let bytes = self.bytes;
+        let mut at = self.at + usize::from(self.peek() == Some(b'-'));
+        at = match bytes.get(at) {
+            Some(b'0') => at + 1,
+            Some(b'1'..=b'9') => digits(bytes, at + 1),
             _ => return Err(NotJson),
+        };
+        if bytes.get(at) == Some(&b'.') {
+            at = some_digits(bytes, at + 1)?;
         }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.some_digits()?;
+        if let Some(b'e' | b'E') = bytes.get(at) {
+            let signed = matches!(bytes.get(at + 1), Some(b'+' | b'-'));
+            at = some_digits(bytes, at + 1 + usize::from(signed))?;
         }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.peek() {
-                self.at += 1;
-            }
-            self.some_digits()?;
-        }
+        self.at = at;
         self.delimiter(nested)
-    }
-
-    #[inline]
-    fn digits(&mut self) {
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
-        }
-    }
-
-    #[inline]
-    fn some_digits(&mut self) -> Result<(), NotJson> {
-        match self.next()? {
-            b'0'..=b'9' => {
-                self.digits();
-                Ok(())
-            }
-            _ => Err(NotJson),
-        }
     }
 
     /// `true`, `false` or `null`, at its first byte.
@@ -248,16 +227,36 @@ impl<'a> Lexer<'a> {
         if self.next()? != b'"' {
             return Err(NotJson);
         }
-        let name = self.string()?;
+        let start = self.at;
+        let escaped = self.string()?;
+        let end = self.at - 1;
         self.whitespace();
         if self.next()? != b':' {
             return Err(NotJson);
         }
-        Ok(name)
+        Ok(Text {
+            start,
+            end,
+            escaped,
+        })
     }
 
     /// One whole value, whitespace before it; `nested` says whether a container encloses it.
+    #[inline]
     pub fn skip(&mut self, nest: &mut Nest, nested: bool) -> Result<(), NotJson> {
+        self.whitespace();
+        match self.peek() {
+            Some(b'"') => {
+                self.at += 1;
+                self.string().map(|_| ())
+            }
+            Some(b'-' | b'0'..=b'9') => self.number(nested),
+            _ => self.skip_any(nest, nested),
+        }
+    }
+
+    /// One whole value of any sort.
+    fn skip_any(&mut self, nest: &mut Nest, nested: bool) -> Result<(), NotJson> {
         let base = nest.depth();
         loop {
             self.whitespace();
@@ -306,6 +305,22 @@ impl<'a> Lexer<'a> {
                 }
             }
         }
+    }
+}
+
+#[inline]
+fn digits(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b'0'..=b'9') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+#[inline]
+fn some_digits(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
+    match bytes.get(at) {
+        Some(b'0'..=b'9') => Ok(digits(bytes, at + 1)),
+        _ => Err(NotJson),
     }
 }
 
