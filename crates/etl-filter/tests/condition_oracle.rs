@@ -5,6 +5,7 @@
 //! well-formed; a number or literal in a container ends at a delimiter; any other query wants the whole payload well-formed,
 //! and holds if any node satisfies.
 #![cfg(feature = "conditions")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::cell::Cell;
 use std::cmp::Ordering;
@@ -591,7 +592,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
                 2 => bytes[at] = b"{}[]\",:\\0-e.tnu \n\x01\xff"[usize::from(byte) % 19],
                 3 => drop(bytes.remove(at)),
                 4 => {
-                    bytes.extend_from_slice(&[b" ", &b"x"[..], b"}", b"{}"][usize::from(byte) % 4])
+                    bytes.extend_from_slice([b" ", &b"x"[..], b"}", b"{}"][usize::from(byte) % 4]);
                 }
                 _ => {}
             }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustc_hash::FxHashMap;
 
 use super::GroupId;
+use super::compare::Test;
 use super::condition::{Condition, ConditionKind, Operator};
 use super::error::{BuildError, Fault, Problem};
 use super::path::{self, Query, Step};
 use super::reader::Reader;
 use super::set::{ConditionSet, Group, Predicate, Target, Term};
-use super::test::Test;
 
 /// Collects groups of conditions; a group is what one module asks, all of which must hold.
 ///

@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::compare::{Answer, Found, Test};
 use super::condition::Condition;
 use super::number::Decimal;
 use super::path::{Evaluation, Query, Step, Verdict};
 use super::reader::{Reader, Spot};
 use super::record::RecordView;
 use super::scratch::ConditionScratch;
-use super::test::{Answer, Found, Test};
 
 /// A group of conditions: what [`ConditionSetBuilder::add`](super::ConditionSetBuilder::add) was given at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,109 @@
+//! Evaluating conditions on headers, singular paths, size and age allocates nothing once the scratch has grown.
+#![cfg(feature = "conditions")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use etl_filter::conditions::{
+    Condition, ConditionKind, ConditionScratch, ConditionSetBuilder, Operator, RecordView,
+};
+
+/// Counts what this thread allocates.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is handed on to the system's allocator as it came; counting touches a thread-local integer that needs
+// no allocation and no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promises are the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System.alloc` with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Record {
+    value: String,
+    header: String,
+}
+
+impl RecordView for Record {
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        (name == "h").then_some(self.header.as_bytes())
+    }
+    fn value(&self) -> &[u8] {
+        self.value.as_bytes()
+    }
+    fn length(&self) -> usize {
+        self.value.len()
+    }
+    fn timestamp(&self) -> Option<i64> {
+        Some(0)
+    }
+}
+
+#[test]
+fn evaluating_allocates_nothing_after_warm_up() {
+    let payload = |path: &str| ConditionKind::payload(path);
+    let mut builder = ConditionSetBuilder::new();
+    let mut groups = Vec::new();
+    for n in 0..20 {
+        groups.push(builder.add(vec![
+            Condition::new(ConditionKind::MessageSize, Operator::GreaterThan, n),
+            Condition::new(ConditionKind::MessageAge, Operator::GreaterThan, n),
+            Condition::new(ConditionKind::header("h"), Operator::GreaterThan, n),
+            Condition::new(payload("$.n"), Operator::GreaterThan, n),
+            Condition::new(payload("$.text"), Operator::Matches, "ä+[0-9]+$"),
+            Condition::new(payload("$.text"), Operator::Contains, "ä"),
+            Condition::new(payload("$.escaped"), Operator::StartsWith, "\u{1}ä"),
+            Condition::new(payload("$['escaped name']"), Operator::NotEquals, "x"),
+            Condition::new(payload(&format!("$.list[{n}]")), Operator::Equals, n).negated(),
+        ]));
+    }
+    let set = builder.build().unwrap();
+    let together = set.select(&groups);
+    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+    let records: Vec<Record> = (100..120)
+        .map(|n| Record {
+            value: format!(
+                r#"{{"skip": {deep}, "n": {n}.5, "text": "aää{n}", "escaped": "\u0001\u00e4 {n}", "escaped\u0020name": {n}, "list": [5, 4]}}"#
+            ),
+            header: n.to_string(),
+        })
+        .chain([Record { value: "{\"n\": 1, ".to_owned(), header: "no number".to_owned() }])
+        .collect();
+    let mut scratch = ConditionScratch::new();
+    let mut round = || {
+        let mut held = 0;
+        for record in &records {
+            scratch.begin_record(1000);
+            for &group in &groups {
+                held += u32::from(set.evaluate_in(&together, group, record, &mut scratch));
+            }
+            scratch.payload_changed();
+            scratch.headers_changed();
+            scratch.timestamp_changed();
+            for &group in &groups {
+                held += u32::from(set.evaluate(group, record, &mut scratch));
+            }
+        }
+        held
+    };
+    let warm_up = round();
+    assert!(warm_up > 0, "the groups hold for the records");
+    let before = ALLOCATIONS.get();
+    let held = round();
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(held, warm_up);
+}
