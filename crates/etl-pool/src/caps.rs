@@ -1,0 +1,63 @@
+//! Caps on the size and shape of a module, checked before the compiler sees it.
+//!
+//! A small file can make a compiler run for minutes or take gigabytes, so what a module may contain is bounded first. The defaults
+//! leave room for everything a normal toolchain makes of a few megabytes of source.
+
+use std::time::Duration;
+
+/// What a module may contain at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Bytes of the whole file.
+    pub module_bytes: usize,
+    /// Types.
+    pub types: usize,
+    /// Imports.
+    pub imports: usize,
+    /// Functions, not counting imports.
+    pub functions: usize,
+    /// Bytes of one function's body.
+    pub body_bytes: usize,
+    /// Parameters and locals of one function.
+    pub locals: usize,
+    /// Nesting of blocks inside one function.
+    pub nesting: usize,
+    /// Targets of all `br_table` instructions of one function together.
+    pub branch_targets: usize,
+    /// Globals.
+    pub globals: usize,
+    /// Exports.
+    pub exports: usize,
+    /// Tables.
+    pub tables: usize,
+    /// Elements of one table, at the start and ever.
+    pub table_elements: u32,
+    /// Element segments, and elements in all of them together.
+    pub elements: usize,
+    /// Data segments.
+    pub data_segments: usize,
+    /// How long compiling may take.
+    pub compile_time: Duration,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self {
+            module_bytes: 32 << 20,
+            types: 10_000,
+            imports: 1_000,
+            functions: 50_000,
+            body_bytes: 512 << 10,
+            locals: 5_000,
+            nesting: 512,
+            branch_targets: 50_000,
+            globals: 10_000,
+            exports: 10_000,
+            tables: 16,
+            table_elements: 100_000,
+            elements: 200_000,
+            data_segments: 50_000,
+            compile_time: Duration::from_secs(60),
+        }
+    }
+}

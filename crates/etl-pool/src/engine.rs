@@ -1,0 +1,92 @@
+//! The seam between the pool and what runs WebAssembly.
+//!
+//! The pool decides which instance serves which records, how many there may be and what a failure costs. An [`Engine`] compiles
+//! and instantiates; an [`Instance`] is one guest with its own memory, used by one thread at a time. There is a real engine
+//! (`native`, the only place that names the runtime) and a fake one in [`testing`](crate::testing), and both run the suite that
+//! stands there.
+
+mod native;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::caps::Caps;
+use crate::error::{CallError, PoolError};
+use crate::facts::Facts;
+use crate::guest::Guest;
+
+pub use native::NativeEngine;
+
+/// What an instance may have, and whom it speaks for.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Bytes of linear memory that it may have at most.
+    pub memory_limit_bytes: u64,
+    /// Elements that each of its tables may have at most.
+    pub table_elements: u32,
+    /// The module's configuration as JSON, for `etl_init_v1`.
+    pub config: Arc<[u8]>,
+    /// What its instances share: identity, log, budget.
+    pub guest: Arc<Guest>,
+}
+
+/// Compiles modules and makes instances of them.
+pub trait Engine: Send + Sync + 'static {
+    /// A compiled module, shared by all threads.
+    type Code: Send + Sync + 'static;
+    /// One guest.
+    type Instance: Instance;
+
+    /// Reads a module without compiling it: its facts, and everything that speaks against loading it.
+    fn vet(&self, bytes: &[u8], caps: &Caps) -> (Facts, Vec<PoolError>);
+
+    /// Compiles a module that was vetted without a problem.
+    ///
+    /// # Errors
+    /// What the compiler refuses, and running out of [`Caps::compile_time`].
+    fn compile(&self, bytes: &[u8], facts: &Facts, caps: &Caps) -> Result<Self::Code, PoolError>;
+
+    /// Makes an instance and brings it to where it can serve: start function, `_initialize`, `etl_init_v1`.
+    ///
+    /// # Errors
+    /// Those of a call: the guest's own code runs here.
+    fn instantiate(
+        &self,
+        code: &Self::Code,
+        setup: &Setup,
+        deadline: Instant,
+    ) -> Result<Self::Instance, CallError>;
+}
+
+/// One guest with its own memory.
+///
+/// After any error an instance is in an unknown state; the pool discards it.
+pub trait Instance: 'static {
+    /// ABI v1: asks the guest for `len` bytes, lets `write` fill them in place, and hands over the guest's reply, in place.
+    ///
+    /// `None` means that the guest keeps every record. The reply lies within the guest's memory; nothing else about it has been
+    /// checked.
+    ///
+    /// # Errors
+    /// A trap, a timeout, or pointers that leave the guest's memory.
+    fn process(
+        &mut self,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+        deadline: Instant,
+    ) -> Result<Option<&[u8]>, CallError>;
+
+    /// Legacy ABI: one value in, one value out; `read` sees the output in place, before anything is freed.
+    ///
+    /// # Errors
+    /// As for [`process`](Self::process), and the guest's own refusal.
+    fn transform<T>(
+        &mut self,
+        value: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+        deadline: Instant,
+    ) -> Result<T, CallError>;
+
+    /// Bytes of linear memory that it has now.
+    fn memory_bytes(&self) -> u64;
+}

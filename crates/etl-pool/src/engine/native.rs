@@ -1,0 +1,75 @@
+//! The engine that runs guests: wasmer with its Cranelift compiler. Nothing outside this folder names it.
+//!
+//! - `compile`: rewrites a module so that it can be stopped, and compiles it within its time;
+//! - `memory`: limits and accounts for linear memories and tables;
+//! - `imports`: the host functions of `offer`;
+//! - `instance`: instances and calls into them;
+//! - `failure`: traps, in our words.
+
+#![allow(unsafe_code)]
+
+mod compile;
+mod failure;
+mod imports;
+mod instance;
+mod memory;
+
+use std::time::Instant;
+
+use super::{Engine, Setup};
+use crate::caps::Caps;
+use crate::error::{CallError, PoolError};
+use crate::facts::Facts;
+use crate::vet;
+
+pub use compile::Code;
+pub use instance::NativeInstance;
+
+/// Compiles to machine code and runs it in this process.
+pub struct NativeEngine {
+    engine: wasmer::Engine,
+}
+
+impl NativeEngine {
+    /// An engine for this machine.
+    pub fn new() -> Self {
+        Self {
+            engine: compile::engine(),
+        }
+    }
+}
+
+impl Default for NativeEngine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for NativeEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NativeEngine").finish_non_exhaustive()
+    }
+}
+
+impl Engine for NativeEngine {
+    type Code = Code;
+    type Instance = NativeInstance;
+
+    fn vet(&self, bytes: &[u8], caps: &Caps) -> (Facts, Vec<PoolError>) {
+        let vetted = vet::vet(bytes, caps);
+        (vetted.facts, vetted.problems)
+    }
+
+    fn compile(&self, bytes: &[u8], facts: &Facts, caps: &Caps) -> Result<Code, PoolError> {
+        Code::compile(&self.engine, bytes, facts, caps)
+    }
+
+    fn instantiate(
+        &self,
+        code: &Code,
+        setup: &Setup,
+        deadline: Instant,
+    ) -> Result<NativeInstance, CallError> {
+        NativeInstance::new(&self.engine, code, setup, deadline)
+    }
+}

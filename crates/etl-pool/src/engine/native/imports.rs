@@ -1,0 +1,264 @@
+//! The host functions of `offer`, as the runtime wants them.
+//!
+//! One dispatcher serves them all: every pointer and length comes from the guest and is checked here, in one place.
+
+use std::sync::Arc;
+
+use etl_abi::LogLevel;
+use wasmer::{
+    Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, Memory, MemoryView, RuntimeError,
+    Store, Type, Value,
+};
+use wasmparser::ValType;
+
+use super::compile::Code;
+use super::failure::Stop;
+use crate::guest::{CallState, Guest, unix_time};
+use crate::instrument::SLICE;
+use crate::offer::{HostFunction, Offer, errno};
+use crate::random::Random;
+
+/// What the host functions of one instance work with.
+pub(super) struct Host {
+    pub(super) guest: Arc<Guest>,
+    /// Known once the instance stands; a start function that runs before is answered as if its pointers led nowhere.
+    pub(super) memory: Option<Memory>,
+    random: Random,
+}
+
+impl Host {
+    pub(super) fn new(guest: Arc<Guest>) -> Self {
+        Self {
+            guest,
+            memory: None,
+            random: Random::new(),
+        }
+    }
+}
+
+/// The imports of an instance, in the order of its import section.
+pub(super) fn externs(
+    store: &mut Store,
+    code: &Code,
+    env: &FunctionEnv<Host>,
+    state: &Arc<CallState>,
+) -> Vec<Extern> {
+    let mut externs = Vec::with_capacity(code.imports.len() + 1);
+    for offer in &code.imports {
+        externs.push(Extern::Function(host_function(store, env, offer)));
+    }
+    let state = Arc::clone(state);
+    let slice_spent = Function::new_typed(store, move || {
+        if state.is_over() {
+            Err(RuntimeError::user(Box::new(Stop::Deadline)))
+        } else {
+            Ok(SLICE)
+        }
+    });
+    externs.push(Extern::Function(slice_spent));
+    externs
+}
+
+fn host_function(store: &mut Store, env: &FunctionEnv<Host>, offer: &Offer) -> Function {
+    let function = offer.function;
+    // Without arguments and often called: no need for the general way.
+    match function {
+        HostFunction::Now => {
+            return Function::new_typed(store, || {
+                i64::try_from(unix_time().as_millis()).unwrap_or(i64::MAX)
+            });
+        }
+        HostFunction::Random => {
+            return Function::new_typed_with_env(
+                store,
+                env,
+                |mut env: FunctionEnvMut<'_, Host>| env.data_mut().random.next().cast_signed(),
+            );
+        }
+        _ => {}
+    }
+    let types = |types: &[ValType]| -> Vec<Type> {
+        // Offers use these two alone.
+        types
+            .iter()
+            .map(|ty| {
+                if *ty == ValType::I64 {
+                    Type::I64
+                } else {
+                    Type::I32
+                }
+            })
+            .collect()
+    };
+    let ty = FunctionType::new(types(offer.params), types(offer.results));
+    Function::new_with_env(store, env, ty, move |env, arguments| {
+        Arguments(arguments).dispatch(function, env)
+    })
+}
+
+/// The arguments of one call, all of them 32 or 64 bits.
+struct Arguments<'a>(&'a [Value]);
+
+impl Arguments<'_> {
+    fn u32(&self, index: usize) -> u32 {
+        match self.0.get(index) {
+            Some(Value::I32(value)) => value.cast_unsigned(),
+            _ => 0,
+        }
+    }
+
+    fn i64(&self, index: usize) -> i64 {
+        match self.0.get(index) {
+            Some(Value::I64(value)) => *value,
+            _ => 0,
+        }
+    }
+
+    fn dispatch(
+        &self,
+        function: HostFunction,
+        mut env: FunctionEnvMut<'_, Host>,
+    ) -> Result<Vec<Value>, RuntimeError> {
+        let (host, store) = env.data_and_store_mut();
+        let Some(memory) = host.memory.clone() else {
+            return Ok(match function {
+                HostFunction::Log | HostFunction::Counter => Vec::new(),
+                HostFunction::Exit => return Err(self.exit()),
+                HostFunction::Nothing => vec![Value::I32(0)],
+                _ => vec![Value::I32(errno::FAULT)],
+            });
+        };
+        let view = memory.view(&store);
+        let error = match function {
+            HostFunction::Log => {
+                let level = LogLevel::from_number(self.u32(0));
+                log(host, &view, level, self.u32(1), self.u32(2));
+                return Ok(Vec::new());
+            }
+            HostFunction::Counter => {
+                // A name that is long, outside the memory or not UTF-8 counts nothing.
+                if let Some(name) = read(&view, self.u32(0), self.u32(1), 128)
+                    && let Ok(name) = std::str::from_utf8(&name)
+                {
+                    host.guest.count(name, self.i64(2));
+                }
+                return Ok(Vec::new());
+            }
+            HostFunction::Exit => return Err(self.exit()),
+            HostFunction::FdWrite => self.fd_write(host, &view),
+            HostFunction::FdStat => match self.u32(0) {
+                0..=2 => {
+                    // A character device without rights or flags.
+                    let mut stat = [0; 24];
+                    stat[0] = 2;
+                    write(&view, self.u32(1), &stat)
+                }
+                _ => errno::BADF,
+            },
+            HostFunction::ClockTime => match self.u32(0) {
+                // Realtime, and monotonic, which is no more than a clock that the host does not set back often.
+                0 | 1 => {
+                    let now = u64::try_from(unix_time().as_nanos()).unwrap_or(u64::MAX);
+                    write(&view, self.u32(2), &now.to_le_bytes())
+                }
+                _ => errno::INVAL,
+            },
+            HostFunction::ClockResolution => write(&view, self.u32(1), &1_000_000u64.to_le_bytes()),
+            HostFunction::RandomGet => random_get(host, &view, self.u32(0), self.u32(1)),
+            HostFunction::NoStrings => {
+                let first = write(&view, self.u32(0), &[0; 4]);
+                if first == 0 {
+                    write(&view, self.u32(1), &[0; 4])
+                } else {
+                    first
+                }
+            }
+            HostFunction::Nothing => 0,
+            HostFunction::Refuse(error) => error,
+            // Answered without arguments, in `host_function`.
+            HostFunction::Now | HostFunction::Random => errno::NOTSUP,
+        };
+        Ok(vec![Value::I32(error)])
+    }
+
+    fn exit(&self) -> RuntimeError {
+        RuntimeError::user(Box::new(Stop::Exit(self.u32(0).cast_signed())))
+    }
+
+    /// `fd_write(fd, vectors, count, written)`: each vector becomes log lines.
+    fn fd_write(&self, host: &Host, view: &MemoryView<'_>) -> i32 {
+        let level = match self.u32(0) {
+            1 => LogLevel::Info,
+            2 => LogLevel::Warn,
+            _ => return errno::BADF,
+        };
+        let (vectors, count) = (self.u32(1), self.u32(2));
+        // The number that programs are told is IOV_MAX.
+        if count > 1_024 {
+            return errno::INVAL;
+        }
+        let mut written = 0u32;
+        for index in 0..count {
+            let Some(vector) = read(view, vectors.saturating_add(index * 8), 8, 8) else {
+                return errno::FAULT;
+            };
+            let [a, b, c, d, e, f, g, h] = vector[..] else {
+                return errno::FAULT;
+            };
+            let (pointer, length) = (
+                u32::from_le_bytes([a, b, c, d]),
+                u32::from_le_bytes([e, f, g, h]),
+            );
+            if u64::from(pointer) + u64::from(length) > view.data_size() {
+                return errno::FAULT;
+            }
+            if length > 0 {
+                log(host, view, level, pointer, length);
+            }
+            written = written.saturating_add(length);
+        }
+        write(view, self.u32(3), &written.to_le_bytes())
+    }
+}
+
+/// Copies at most `limit` bytes out of the guest; `None` where they are not all in its memory.
+fn read(view: &MemoryView<'_>, pointer: u32, length: u32, limit: u32) -> Option<Vec<u8>> {
+    if u64::from(pointer) + u64::from(length) > view.data_size() {
+        return None;
+    }
+    let mut bytes = vec![0; length.min(limit) as usize];
+    view.read(u64::from(pointer), &mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn write(view: &MemoryView<'_>, pointer: u32, bytes: &[u8]) -> i32 {
+    match view.write(u64::from(pointer), bytes) {
+        Ok(()) => 0,
+        Err(_) => errno::FAULT,
+    }
+}
+
+fn log(host: &Host, view: &MemoryView<'_>, level: LogLevel, pointer: u32, length: u32) {
+    // Nothing is read for a line that would not pass.
+    if !host.guest.log.admits() {
+        return;
+    }
+    if let Some(text) = read(view, pointer, length, 16 << 10) {
+        for line in text
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
+            host.guest.log.write(level, line);
+        }
+    }
+}
+
+/// Fills at most 64 KiB at a time, so that one call cannot run for long; a guest that wants more is told to ask again.
+fn random_get(host: &mut Host, view: &MemoryView<'_>, pointer: u32, length: u32) -> i32 {
+    if length > 64 << 10 {
+        return errno::INVAL;
+    }
+    let mut bytes = vec![0; length as usize];
+    host.random.fill(&mut bytes);
+    write(view, pointer, &bytes)
+}

@@ -1,0 +1,297 @@
+//! One guest: a store of its own, and typed handles on what it exports.
+//!
+//! The store and everything in it goes when the instance is dropped. The guest's memory is only looked at between calls, when no guest code
+//! runs, and every pointer that the guest returned is checked against its length first.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use etl_abi::{names, unpack};
+use wasmer::sys::NativeEngineExt;
+use wasmer::{Engine, FunctionEnv, Memory, Store, TypedFunction, WasmTypeList};
+
+use super::super::{Instance, Setup};
+use super::compile::Code;
+use super::failure;
+use super::imports::{self, Host};
+use super::memory::GuestTunables;
+use crate::error::{CallError, FailureKind};
+use crate::facts::Abi;
+use crate::guest::CallState;
+
+/// One guest.
+pub struct NativeInstance {
+    store: Store,
+    memory: Memory,
+    calls: Calls,
+    state: Arc<CallState>,
+}
+
+enum Calls {
+    V1 {
+        alloc: TypedFunction<i32, i32>,
+        process: TypedFunction<(i32, i32), i64>,
+    },
+    Legacy {
+        transform: TypedFunction<(i32, i32), i32>,
+        allocate: Option<TypedFunction<i32, i32>>,
+        deallocate: Option<TypedFunction<i32, ()>>,
+    },
+}
+
+fn invalid(message: impl Into<String>) -> CallError {
+    CallError::new(FailureKind::InvalidOutput, message)
+}
+
+impl NativeInstance {
+    pub(super) fn new(
+        engine: &Engine,
+        code: &Code,
+        setup: &Setup,
+        deadline: Instant,
+    ) -> Result<Self, CallError> {
+        let state = Arc::new(CallState::default());
+        state.begin(deadline);
+        let mut engine = engine.clone();
+        engine.set_tunables(GuestTunables::new(setup, &state));
+        let mut store = Store::new(engine);
+        let env = FunctionEnv::new(&mut store, Host::new(Arc::clone(&setup.guest)));
+        let externs = imports::externs(&mut store, code, &env, &state);
+        let instance = wasmer::Instance::new_by_index(&mut store, &code.module, &externs)
+            .map_err(|error| failure::of_instantiation(error, &state))?;
+
+        let missing = |name: &str| invalid(format!("export {name} is missing"));
+        let exports = &instance.exports;
+        let memory = exports
+            .get_memory(names::MEMORY)
+            .map_err(|_| missing(names::MEMORY))?
+            .clone();
+        env.as_mut(&mut store).memory = Some(memory.clone());
+        if let Ok(initialize) = exports.get_typed_function::<(), ()>(&store, names::INITIALIZE) {
+            initialize
+                .call(&mut store)
+                .map_err(|error| failure::of_call(error, &state))?;
+        }
+        let calls = match code.abi {
+            Abi::V1 => Calls::V1 {
+                alloc: exports
+                    .get_typed_function(&store, names::ALLOC)
+                    .map_err(|_| missing(names::ALLOC))?,
+                process: exports
+                    .get_typed_function(&store, names::PROCESS)
+                    .map_err(|_| missing(names::PROCESS))?,
+            },
+            Abi::Legacy => Calls::Legacy {
+                transform: exports
+                    .get_typed_function(&store, "transform")
+                    .map_err(|_| missing("transform"))?,
+                allocate: exports.get_typed_function(&store, "allocate").ok(),
+                deallocate: exports.get_typed_function(&store, "deallocate").ok(),
+            },
+        };
+        let init = exports
+            .get_typed_function::<(i32, i32), i64>(&store, names::INIT)
+            .ok();
+        let mut this = Self {
+            store,
+            memory,
+            calls,
+            state,
+        };
+        if let Some(init) = init {
+            this.init(&init, &setup.config)?;
+        }
+        Ok(this)
+    }
+
+    /// Hands the module its configuration, once.
+    fn init(
+        &mut self,
+        init: &TypedFunction<(i32, i32), i64>,
+        config: &[u8],
+    ) -> Result<(), CallError> {
+        let Calls::V1 { alloc, .. } = &self.calls else {
+            return Ok(());
+        };
+        let alloc = alloc.clone();
+        let length =
+            i32::try_from(config.len()).map_err(|_| invalid("the configuration is too large"))?;
+        let pointer = self.call(&alloc, length)?;
+        self.bytes_mut(pointer.cast_unsigned(), config.len(), names::ALLOC)?
+            .copy_from_slice(config);
+        let packed = self.call2(init, pointer, length)?;
+        if packed == 0 {
+            return Ok(());
+        }
+        let (pointer, length) = unpack(packed.cast_unsigned());
+        let message = self.bytes(pointer, length as usize, names::INIT)?;
+        let message = String::from_utf8_lossy(&message[..message.len().min(1 << 10)]).into_owned();
+        Err(CallError::new(
+            FailureKind::Module,
+            format!("the module refused its configuration: {message}"),
+        ))
+    }
+
+    #[inline]
+    fn call<R: WasmTypeList>(
+        &mut self,
+        function: &TypedFunction<i32, R>,
+        argument: i32,
+    ) -> Result<R, CallError> {
+        function
+            .call(&mut self.store, argument)
+            .map_err(|error| failure::of_call(error, &self.state))
+    }
+
+    #[inline]
+    fn call2<R: WasmTypeList>(
+        &mut self,
+        function: &TypedFunction<(i32, i32), R>,
+        a: i32,
+        b: i32,
+    ) -> Result<R, CallError> {
+        function
+            .call(&mut self.store, a, b)
+            .map_err(|error| failure::of_call(error, &self.state))
+    }
+
+    /// A range of the guest's memory that the guest named.
+    #[inline]
+    fn bytes(&self, pointer: u32, length: usize, what: &str) -> Result<&[u8], CallError> {
+        let view = self.memory.view(&self.store);
+        // SAFETY: the memory belongs to this instance's store alone, is not shared, and cannot move or change while `self` is borrowed:
+        // that takes guest code, which only runs under `&mut self`.
+        let memory: &[u8] = unsafe { &*std::ptr::from_ref(view.data_unchecked()) };
+        memory
+            .get(pointer as usize..)
+            .and_then(|rest| rest.get(..length))
+            .ok_or_else(|| out_of_bounds(what, pointer, length, memory.len()))
+    }
+
+    /// The same, to be written to.
+    #[inline]
+    fn bytes_mut(
+        &mut self,
+        pointer: u32,
+        length: usize,
+        what: &str,
+    ) -> Result<&mut [u8], CallError> {
+        let view = self.memory.view(&self.store);
+        // SAFETY: as above; `&mut self` makes this the only reference into the memory.
+        let memory: &mut [u8] = unsafe { &mut *std::ptr::from_mut(view.data_unchecked_mut()) };
+        let size = memory.len();
+        memory
+            .get_mut(pointer as usize..)
+            .and_then(|rest| rest.get_mut(..length))
+            .ok_or_else(|| out_of_bounds(what, pointer, length, size))
+    }
+}
+
+#[cold]
+fn out_of_bounds(what: &str, pointer: u32, length: usize, size: usize) -> CallError {
+    invalid(format!(
+        "{what} names {length} bytes at {pointer}, outside its memory of {size} bytes"
+    ))
+}
+
+impl Instance for NativeInstance {
+    #[inline]
+    fn process(
+        &mut self,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+        deadline: Instant,
+    ) -> Result<Option<&[u8]>, CallError> {
+        let Calls::V1 { alloc, process } = &self.calls else {
+            return Err(invalid("a legacy module has no frames"));
+        };
+        let length = i32::try_from(len).map_err(|_| invalid("the batch is larger than 2 GiB"))?;
+        self.state.begin(deadline);
+        let store = &mut self.store;
+        let pointer = match alloc.call(store, length) {
+            Ok(pointer) => pointer,
+            Err(error) => return Err(failure::of_call(error, &self.state)),
+        };
+        let view = self.memory.view(store);
+        // SAFETY: the memory belongs to this store alone and no guest code runs until the slice is done with.
+        let memory = unsafe { view.data_unchecked_mut() };
+        let size = memory.len();
+        let Some(frame) = memory
+            .get_mut(pointer.cast_unsigned() as usize..)
+            .and_then(|rest| rest.get_mut(..len))
+        else {
+            return Err(out_of_bounds(
+                names::ALLOC,
+                pointer.cast_unsigned(),
+                len,
+                size,
+            ));
+        };
+        write(frame);
+        let packed = match process.call(store, pointer, length) {
+            Ok(packed) => packed,
+            Err(error) => return Err(failure::of_call(error, &self.state)),
+        };
+        if packed == 0 {
+            return Ok(None);
+        }
+        let (pointer, length) = unpack(packed.cast_unsigned());
+        self.bytes(pointer, length as usize, names::PROCESS)
+            .map(Some)
+    }
+
+    fn transform<T>(
+        &mut self,
+        value: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+        deadline: Instant,
+    ) -> Result<T, CallError> {
+        let Calls::Legacy {
+            transform,
+            allocate,
+            deallocate,
+        } = &self.calls
+        else {
+            return Err(invalid("a module of version 1 takes frames"));
+        };
+        let (transform, allocate, deallocate) =
+            (transform.clone(), allocate.clone(), deallocate.clone());
+        let length =
+            i32::try_from(value.len()).map_err(|_| invalid("the value is larger than 2 GiB"))?;
+        self.state.begin(deadline);
+        let input = match &allocate {
+            Some(allocate) => self.call(allocate, length)?,
+            None => 0,
+        };
+        if input < 0 {
+            return Err(CallError::new(
+                FailureKind::Module,
+                format!("allocate({length}) answered {input}"),
+            ));
+        }
+        self.bytes_mut(input.cast_unsigned(), value.len(), "allocate")?
+            .copy_from_slice(value);
+        let output = self.call2(&transform, input, length)?;
+        if output < 0 {
+            return Err(CallError::new(
+                FailureKind::Module,
+                format!("transform answered {output}"),
+            ));
+        }
+        let output = output.cast_unsigned();
+        let header = self.bytes(output, 4, "transform")?;
+        let length = i32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+        let length = usize::try_from(length)
+            .map_err(|_| invalid(format!("transform wrote the length {length}")))?;
+        let result = read(self.bytes(output.saturating_add(4), length, "transform")?);
+        if let (Some(deallocate), Some(_)) = (&deallocate, &allocate) {
+            // The host gives back what it asked for: the input. The output is the guest's own.
+            self.call(deallocate, input)?;
+        }
+        Ok(result)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.memory.view(&self.store).data_size()
+    }
+}

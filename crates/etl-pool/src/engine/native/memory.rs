@@ -1,0 +1,200 @@
+//! Limits and accounts for what an instance may have.
+//!
+//! The runtime asks [`GuestTunables`] for every memory and table of an instance. Tables get the limit as their maximum, so that
+//! growing beyond it fails as it does for any table. A memory is the runtime's own, wrapped: the wrapper takes every byte from the
+//! budget of all instances before it is there, refuses growth beyond the limit, and notes the refusal, so that a trap that follows can be
+//! told as what it is.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use wasmer::sys::vm::{LinearMemory, VMMemory, VMMemoryDefinition, VMTable, VMTableDefinition};
+use wasmer::sys::{BaseTunables, Tunables};
+use wasmer::{MemoryError, MemoryStyle, MemoryType, Pages, TableStyle, TableType};
+
+use super::super::Setup;
+use crate::budget::MemoryBudget;
+use crate::guest::CallState;
+
+/// What one instance is made with.
+pub(super) struct GuestTunables {
+    memory_limit: u64,
+    table_elements: u32,
+    budget: Arc<MemoryBudget>,
+    state: Arc<CallState>,
+}
+
+impl GuestTunables {
+    pub(super) fn new(setup: &Setup, state: &Arc<CallState>) -> Self {
+        Self {
+            memory_limit: setup.memory_limit_bytes,
+            table_elements: setup.table_elements,
+            budget: Arc::clone(&setup.guest.memory),
+            state: Arc::clone(state),
+        }
+    }
+
+    fn limited_table(&self, ty: &TableType) -> Result<TableType, String> {
+        if ty.minimum > self.table_elements {
+            return Err(format!(
+                "a table of {} elements, more than the {} allowed",
+                ty.minimum, self.table_elements
+            ));
+        }
+        let mut limited = *ty;
+        limited.maximum = Some(
+            ty.maximum
+                .map_or(self.table_elements, |own| own.min(self.table_elements)),
+        );
+        Ok(limited)
+    }
+
+    /// Takes the memory's first bytes from the budget, then lets `make` reserve and map it.
+    fn limited_memory(
+        &self,
+        ty: &MemoryType,
+        make: impl FnOnce(&MemoryType) -> Result<VMMemory, MemoryError>,
+    ) -> Result<VMMemory, MemoryError> {
+        let minimum = ty.minimum.bytes().0 as u64;
+        if minimum > self.memory_limit {
+            return Err(MemoryError::Generic(format!(
+                "{minimum} bytes of memory at the start, more than the {} allowed",
+                self.memory_limit
+            )));
+        }
+        if !self.budget.take(minimum) {
+            return Err(MemoryError::Generic(
+                "the memory of all instances together is used up".to_owned(),
+            ));
+        }
+        // From here on the account gives back what was taken, whatever happens.
+        let account = Account {
+            budget: Arc::clone(&self.budget),
+            bytes: minimum,
+        };
+        Ok(VMMemory(Box::new(Limited {
+            inner: make(ty)?,
+            limit: self.memory_limit,
+            account,
+            state: Arc::clone(&self.state),
+        })))
+    }
+}
+
+impl Tunables for GuestTunables {
+    fn memory_style(&self, memory: &MemoryType) -> MemoryStyle {
+        BaseTunables::new().memory_style(memory)
+    }
+
+    fn table_style(&self, table: &TableType) -> TableStyle {
+        BaseTunables::new().table_style(table)
+    }
+
+    fn create_host_memory(
+        &self,
+        ty: &MemoryType,
+        style: &MemoryStyle,
+    ) -> Result<VMMemory, MemoryError> {
+        self.limited_memory(ty, |ty| VMMemory::new(ty, style))
+    }
+
+    unsafe fn create_vm_memory(
+        &self,
+        ty: &MemoryType,
+        style: &MemoryStyle,
+        vm_definition_location: NonNull<VMMemoryDefinition>,
+    ) -> Result<VMMemory, MemoryError> {
+        self.limited_memory(ty, |ty| {
+            // SAFETY: the caller promises that the location is valid for as long as the memory; it is handed on unchanged.
+            unsafe { VMMemory::from_definition(ty, style, vm_definition_location) }
+        })
+    }
+
+    fn create_host_table(&self, ty: &TableType, style: &TableStyle) -> Result<VMTable, String> {
+        VMTable::new(&self.limited_table(ty)?, style)
+    }
+
+    unsafe fn create_vm_table(
+        &self,
+        ty: &TableType,
+        style: &TableStyle,
+        vm_definition_location: NonNull<VMTableDefinition>,
+    ) -> Result<VMTable, String> {
+        let limited = self.limited_table(ty)?;
+        // SAFETY: as for memories: the caller's promise about the location is handed on.
+        unsafe { VMTable::from_definition(&limited, style, vm_definition_location) }
+    }
+}
+
+/// Bytes taken from the budget, given back on drop.
+#[derive(Debug)]
+struct Account {
+    budget: Arc<MemoryBudget>,
+    bytes: u64,
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.budget.give(self.bytes);
+    }
+}
+
+/// The runtime's memory, with a limit.
+#[derive(Debug)]
+struct Limited {
+    inner: VMMemory,
+    limit: u64,
+    account: Account,
+    state: Arc<CallState>,
+}
+
+impl LinearMemory for Limited {
+    fn ty(&self) -> MemoryType {
+        self.inner.ty()
+    }
+
+    fn size(&self) -> Pages {
+        self.inner.size()
+    }
+
+    fn style(&self) -> MemoryStyle {
+        self.inner.style()
+    }
+
+    fn grow(&mut self, delta: Pages) -> Result<Pages, MemoryError> {
+        let current = self.inner.size();
+        let refused = MemoryError::CouldNotGrow {
+            current,
+            attempted_delta: delta,
+        };
+        let bytes = u64::from(delta.0) << 16;
+        let wanted = (u64::from(current.0) << 16) + bytes;
+        if wanted > self.limit || !self.account.budget.take(bytes) {
+            self.state.refuse_memory();
+            return Err(refused);
+        }
+        match self.inner.grow(delta) {
+            Ok(previous) => {
+                self.account.bytes += bytes;
+                Ok(previous)
+            }
+            Err(error) => {
+                self.account.budget.give(bytes);
+                self.state.refuse_memory();
+                Err(error)
+            }
+        }
+    }
+
+    fn vmmemory(&self) -> NonNull<VMMemoryDefinition> {
+        self.inner.vmmemory()
+    }
+
+    fn try_clone(&self) -> Result<Box<dyn LinearMemory + Send + Sync + 'static>, MemoryError> {
+        Err(MemoryError::MemoryNotShared)
+    }
+
+    fn copy(&self) -> Result<Box<dyn LinearMemory + Send + Sync + 'static>, MemoryError> {
+        Err(MemoryError::MemoryNotShared)
+    }
+}

@@ -1,0 +1,282 @@
+//! The pool: what all lanes share. Modules by content, and budgets.
+//!
+//! Nothing here is on the way of a call. Loading takes a lock; calling goes through a lane's own [`Shelves`].
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::budget::{InstanceBudget, MemoryBudget};
+use crate::caps::Caps;
+use crate::engine::{Engine, NativeEngine};
+use crate::error::{PoolError, PoolErrorKind};
+use crate::module::{Compiled, Module, ModuleSource, hex, sha256};
+use crate::shelves::Shelves;
+use crate::template::{Template, TemplateKey};
+
+/// What a pool may use.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// Instances that may be alive at once, over all lanes.
+    pub max_pool_size: usize,
+    /// Instances that may be made a second; requests over it wait, within their deadline. 0 is no limit.
+    pub creation_rate_limit: u32,
+    /// An instance that has been idle for so long is dropped.
+    pub idle_timeout: Duration,
+    /// Bytes of linear memory that all instances may have together.
+    pub max_total_memory_bytes: u64,
+    /// Bytes of modules that stay compiled although no configuration uses them.
+    pub unused_module_bytes: usize,
+    /// What a module may contain.
+    pub caps: Caps,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            max_pool_size: 1_000,
+            creation_rate_limit: 0,
+            idle_timeout: Duration::from_secs(300),
+            max_total_memory_bytes: 4 << 30,
+            unused_module_bytes: 64 << 20,
+            caps: Caps::default(),
+        }
+    }
+}
+
+/// Modules and budgets, shared by all lanes.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use etl_pool::{InstanceOptions, ModuleSource, Pool, PoolOptions, Template};
+/// # let upper = wat::parse_str(r#"(module
+/// #   (memory (export "memory") 1)
+/// #   (func (export "etl_alloc_v1") (param i32) (result i32) i32.const 1024)
+/// #   (func (export "etl_process_v1") (param i32 i32) (result i64) i64.const 0))"#)?;
+/// let pool = Pool::new(PoolOptions::default())?;
+/// let module = pool.load(ModuleSource { id: "upper", bytes: &upper, expected_sha256: None })?;
+/// let template = Template::new(module, InstanceOptions::default())?;
+///
+/// // One lane: a thread that calls.
+/// let mut shelves = pool.shelves();
+/// let record = etl_abi::NewRecord { topic: "t", value: b"hello", ..Default::default() };
+/// let verdicts = shelves.call(&template, &[record], Instant::now() + Duration::from_millis(100))?;
+/// assert!(matches!(verdicts.get(0), Ok(etl_abi::Verdict::Keep)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Pool<E: Engine = NativeEngine> {
+    pub(crate) engine: E,
+    pub(crate) options: PoolOptions,
+    pub(crate) instances: Arc<InstanceBudget>,
+    pub(crate) memory: Arc<MemoryBudget>,
+    registry: Mutex<Registry<E>>,
+}
+
+struct Registry<E: Engine> {
+    /// Code that is alive, wherever it is held.
+    modules: HashMap<[u8; 32], Weak<Compiled<E>>>,
+    /// What was loaded last, latest at the back: kept for a configuration that comes back to it.
+    recent: VecDeque<Arc<Compiled<E>>>,
+    recent_bytes: usize,
+    templates: HashMap<TemplateKey, Weak<Template<E>>>,
+    /// Slots for templates in the shelves of every lane.
+    free_slots: Vec<usize>,
+    slots: usize,
+    template_ids: u64,
+}
+
+impl Pool {
+    /// A pool that runs real modules.
+    ///
+    /// # Errors
+    /// [`PoolErrorKind::Options`] where an option leaves no room for an instance.
+    pub fn new(options: PoolOptions) -> Result<Arc<Self>, PoolError> {
+        Self::with_engine(NativeEngine::new(), options)
+    }
+}
+
+impl<E: Engine> Pool<E> {
+    /// A pool on an engine of one's own.
+    ///
+    /// # Errors
+    /// As for [`Pool::new`].
+    pub fn with_engine(engine: E, options: PoolOptions) -> Result<Arc<Self>, PoolError> {
+        if options.max_pool_size == 0 {
+            return Err(PoolError::new(
+                PoolErrorKind::Options,
+                "max_pool_size must be at least 1",
+            ));
+        }
+        Ok(Arc::new(Self {
+            engine,
+            instances: Arc::new(InstanceBudget::new(
+                options.max_pool_size,
+                options.creation_rate_limit,
+            )),
+            memory: Arc::new(MemoryBudget::new(options.max_total_memory_bytes)),
+            options,
+            registry: Mutex::new(Registry {
+                modules: HashMap::new(),
+                recent: VecDeque::new(),
+                recent_bytes: 0,
+                templates: HashMap::new(),
+                free_slots: Vec::new(),
+                slots: 0,
+                template_ids: 0,
+            }),
+        }))
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry<E>> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Vets and compiles a module, or finds it compiled already.
+    ///
+    /// Takes milliseconds to seconds where it compiles; other loads go on meanwhile.
+    ///
+    /// # Errors
+    /// The first problem that [`inspect`](crate::inspect) would show, the content not being the pinned one, or the compiler's refusal.
+    pub fn load(self: &Arc<Self>, source: ModuleSource<'_>) -> Result<Arc<Module<E>>, PoolError> {
+        let digest = sha256(source.bytes);
+        if let Some(expected) = source.expected_sha256
+            && expected != digest
+        {
+            return Err(PoolError::new(
+                PoolErrorKind::PinMismatch,
+                format!(
+                    "module {:?} has sha256 {}, pinned is {}",
+                    source.id,
+                    hex(&digest),
+                    hex(&expected)
+                ),
+            ));
+        }
+        let known = self.registry().modules.get(&digest).and_then(Weak::upgrade);
+        let compiled = match known {
+            Some(compiled) => compiled,
+            None => self.compile(source, digest)?,
+        };
+        self.registry()
+            .touch(&compiled, self.options.unused_module_bytes);
+        Ok(Arc::new(Module {
+            id: source.id.to_owned(),
+            pool: Arc::clone(self),
+            compiled,
+        }))
+    }
+
+    fn compile(
+        &self,
+        source: ModuleSource<'_>,
+        digest: [u8; 32],
+    ) -> Result<Arc<Compiled<E>>, PoolError> {
+        let named = |error: &PoolError| {
+            PoolError::new(error.kind(), format!("module {:?} {error}", source.id))
+        };
+        let (facts, problems) = self.engine.vet(source.bytes, &self.options.caps);
+        if let Some(problem) = problems.first() {
+            return Err(named(problem));
+        }
+        let Some(abi) = facts.abi else {
+            return Err(PoolError::new(
+                PoolErrorKind::Exports,
+                format!("module {:?} is not a module of either ABI", source.id),
+            ));
+        };
+        let code = self
+            .engine
+            .compile(source.bytes, &facts, &self.options.caps)
+            .map_err(|error| named(&error))?;
+        let compiled = Arc::new(Compiled {
+            sha256: digest,
+            size: source.bytes.len(),
+            abi,
+            facts,
+            code,
+        });
+        // Two threads that load the same content at once compile it twice and agree on one.
+        let mut registry = self.registry();
+        if let Some(other) = registry.modules.get(&digest).and_then(Weak::upgrade) {
+            return Ok(other);
+        }
+        registry.modules.insert(digest, Arc::downgrade(&compiled));
+        Ok(compiled)
+    }
+
+    /// The shelves of one lane. They stay on the thread that makes them.
+    pub fn shelves(self: &Arc<Self>) -> Shelves<E> {
+        Shelves::new(Arc::clone(self))
+    }
+
+    /// Instances that are alive now, over all lanes.
+    pub fn instances(&self) -> usize {
+        self.instances.live()
+    }
+
+    /// Bytes of linear memory that all instances have now.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.used()
+    }
+
+    /// The template of this key: the one that is alive, or what `make` makes of a slot and an id.
+    pub(crate) fn template(
+        &self,
+        key: TemplateKey,
+        make: impl FnOnce(usize, u64) -> Template<E>,
+    ) -> Arc<Template<E>> {
+        let mut registry = self.registry();
+        if let Some(template) = registry.templates.get(&key).and_then(Weak::upgrade) {
+            return template;
+        }
+        let slot = registry.free_slots.pop().unwrap_or_else(|| {
+            registry.slots += 1;
+            registry.slots - 1
+        });
+        registry.template_ids += 1;
+        let template = Arc::new(make(slot, registry.template_ids));
+        registry.templates.insert(key, Arc::downgrade(&template));
+        template
+    }
+
+    /// A template is gone: its slot may be used again. The shelves tell a new template of the same slot by its id.
+    pub(crate) fn forget_template(&self, key: &TemplateKey, slot: usize) {
+        let mut registry = self.registry();
+        registry.free_slots.push(slot);
+        // Another of the same key may have been made since.
+        if registry
+            .templates
+            .get(key)
+            .is_some_and(|template| template.strong_count() == 0)
+        {
+            registry.templates.remove(key);
+        }
+    }
+}
+
+impl<E: Engine> Registry<E> {
+    /// Moves a module to the back of what is kept, and lets go of what was not loaded for longest beyond the limit.
+    fn touch(&mut self, compiled: &Arc<Compiled<E>>, limit: usize) {
+        let before = self.recent.len();
+        self.recent.retain(|other| !Arc::ptr_eq(other, compiled));
+        if self.recent.len() == before {
+            self.recent_bytes += compiled.size;
+        }
+        self.recent.push_back(Arc::clone(compiled));
+        while self.recent_bytes > limit
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.recent_bytes -= oldest.size;
+        }
+        self.modules.retain(|_, module| module.strong_count() > 0);
+    }
+}
+
+impl<E: Engine> fmt::Debug for Pool<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

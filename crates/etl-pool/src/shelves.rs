@@ -1,0 +1,454 @@
+//! The shelves of one lane: warm instances, and how they are called.
+//!
+//! A lane is a thread. It has a shelf for each template, with the idle instances of that template, the last used on top; a template
+//! knows the number of its shelf, so finding one is an index. A call takes an instance down, or makes one within the budgets;
+//! the [`Lease`] puts it back when it is dropped, unless the instance was given up, because its guest failed or because another
+//! lane waits for its place.
+//!
+//! A failure is not believed at once. A batch that fails is called again in halves, down to the record, and a record that fails on an
+//! instance that had served before is tried once more on a fresh one: so a trap costs only the record that causes it, and
+//! a guest that wears out (one that never frees, above all) is replaced and works for ever.
+
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use bytes::Bytes;
+use etl_abi::RecordFields;
+use etl_abi::request;
+use etl_abi::response::ResponseReader;
+
+use crate::budget::{Permit, Refusal};
+use crate::engine::{Engine, Instance, NativeEngine};
+use crate::error::{CallError, FailureKind};
+use crate::facts::Abi;
+use crate::pool::Pool;
+use crate::template::{Isolation, Template};
+use crate::verdicts::{Answer, Verdicts};
+
+/// The warm instances of one lane.
+pub struct Shelves<E: Engine = NativeEngine> {
+    pool: Arc<Pool<E>>,
+    shelves: Vec<Shelf<E>>,
+    /// Calls since idle instances were looked after.
+    calls: u32,
+}
+
+/// The idle instances of one template, the last used on top.
+struct Shelf<E: Engine> {
+    template_id: u64,
+    template: Weak<Template<E>>,
+    idle: Vec<Slot<E>>,
+}
+
+/// An instance with its right to exist.
+struct Slot<E: Engine> {
+    // Dropped first: the permit is free only when the instance is gone.
+    instance: E::Instance,
+    served: u64,
+    idle_since: Option<Instant>,
+    /// The guest is in an unknown state.
+    failed: bool,
+    _permit: Permit,
+}
+
+impl<E: Engine> Default for Shelf<E> {
+    fn default() -> Self {
+        Self {
+            template_id: 0,
+            template: Weak::new(),
+            idle: Vec::new(),
+        }
+    }
+}
+
+/// Calls after which a lane looks after its idle instances by itself.
+const TEND_EVERY: u32 = 4_096;
+
+impl<E: Engine> Shelves<E> {
+    pub(crate) fn new(pool: Arc<Pool<E>>) -> Self {
+        Self {
+            pool,
+            shelves: Vec::new(),
+            calls: 0,
+        }
+    }
+
+    /// Calls the module for these records, at most until the deadline.
+    ///
+    /// # Errors
+    /// Where no record was served: no instance in time, an instance that could not be made, the deadline. What goes wrong with single records is
+    /// told for each of them by [`Verdicts::get`].
+    #[inline]
+    pub fn call<R: RecordFields>(
+        &mut self,
+        template: &Arc<Template<E>>,
+        records: &[R],
+        deadline: Instant,
+    ) -> Result<Verdicts, CallError> {
+        self.calls += 1;
+        if self.calls >= TEND_EVERY {
+            self.tend(Instant::now());
+        }
+        if records.is_empty() {
+            return Ok(Verdicts::one(0, Answer::Keep));
+        }
+        let apart = template.module.compiled.abi == Abi::Legacy
+            || template.options.isolation == Isolation::Record;
+        if !apart || records.len() == 1 {
+            match self.attempt(template, records, deadline)? {
+                Ok(answer) => return Ok(Verdicts::one(records.len(), answer)),
+                Err(failed) if records.len() == 1 => {
+                    let answer = self.again(template, records, deadline, failed);
+                    return Ok(Verdicts::one(1, answer));
+                }
+                Err(_) => {}
+            }
+        }
+        self.call_apart(template, records, apart, deadline)
+    }
+
+    /// Makes up to `count` instances of the template ready on this lane. Answers how many there are.
+    ///
+    /// # Errors
+    /// Why the next one could not be made; the ones before it stay.
+    pub fn warm(
+        &mut self,
+        template: &Arc<Template<E>>,
+        count: usize,
+        deadline: Instant,
+    ) -> Result<usize, CallError> {
+        while self.shelf(template).idle.len() < count {
+            let mut slot = self.make(template, deadline)?;
+            slot.idle_since = Some(Instant::now());
+            self.shelf(template).idle.push(slot);
+        }
+        Ok(self.shelf(template).idle.len())
+    }
+
+    /// Drops instances that have been idle for too long, and those whose template is gone.
+    ///
+    /// A lane does this by itself every few thousand calls; one that may be idle for long calls it when it has nothing to do.
+    pub fn tend(&mut self, now: Instant) {
+        self.calls = 0;
+        let timeout = self.pool.options.idle_timeout;
+        for shelf in &mut self.shelves {
+            if shelf.template.strong_count() == 0 {
+                shelf.idle = Vec::new();
+                continue;
+            }
+            // An instance is stamped when it is first found idle, so that a call needs no clock.
+            shelf.idle.retain_mut(|slot| {
+                let since = *slot.idle_since.get_or_insert(now);
+                now.saturating_duration_since(since) < timeout
+            });
+        }
+    }
+
+    /// Idle instances on this lane.
+    pub fn idle(&self) -> usize {
+        self.shelves.iter().map(|shelf| shelf.idle.len()).sum()
+    }
+
+    #[inline]
+    fn shelf(&mut self, template: &Arc<Template<E>>) -> &mut Shelf<E> {
+        let slot = template.slot;
+        if self
+            .shelves
+            .get(slot)
+            .is_none_or(|shelf| shelf.template_id != template.id)
+        {
+            self.put_up(template);
+        }
+        &mut self.shelves[slot]
+    }
+
+    /// A shelf for a template that this lane has not met.
+    #[cold]
+    fn put_up(&mut self, template: &Arc<Template<E>>) {
+        if self.shelves.len() <= template.slot {
+            self.shelves.resize_with(template.slot + 1, Shelf::default);
+        }
+        self.shelves[template.slot] = Shelf {
+            template_id: template.id,
+            template: Arc::downgrade(template),
+            idle: Vec::new(),
+        };
+    }
+
+    /// An instance, from the shelf or new.
+    #[inline]
+    fn lease<'a>(
+        &'a mut self,
+        template: &'a Arc<Template<E>>,
+        fresh: bool,
+        deadline: Instant,
+    ) -> Result<Lease<'a, E>, CallError> {
+        let taken = if fresh {
+            None
+        } else {
+            self.shelf(template).idle.pop()
+        };
+        let slot = match taken {
+            Some(slot) => slot,
+            None => self.make(template, deadline)?,
+        };
+        Ok(Lease {
+            shelf: self.shelf(template),
+            template,
+            slot: Some(slot),
+        })
+    }
+
+    /// A new instance: waits for a place within the budgets, at most until the deadline.
+    #[cold]
+    fn make(
+        &mut self,
+        template: &Arc<Template<E>>,
+        deadline: Instant,
+    ) -> Result<Slot<E>, CallError> {
+        let pool = Arc::clone(&self.pool);
+        loop {
+            let refusal = match pool.instances.try_take(&template.budget, Instant::now()) {
+                Ok(permit) => {
+                    let code = &template.module.compiled.code;
+                    match pool.engine.instantiate(code, &template.setup, deadline) {
+                        Ok(instance) => {
+                            return Ok(Slot {
+                                instance,
+                                served: 0,
+                                idle_since: None,
+                                failed: false,
+                                _permit: permit,
+                            });
+                        }
+                        // The memory of all instances is used up: as if their number were.
+                        Err(error) if error.kind() == FailureKind::PoolExhausted => Refusal::Pool,
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(refusal) => refusal,
+            };
+            // Places that this lane holds for later are given up first. Where the template is at its own limit, only its own count.
+            let own_only = refusal == Refusal::Template;
+            if !matches!(refusal, Refusal::Rate(_)) && self.give_up_one(template, own_only) {
+                continue;
+            }
+            if Instant::now() >= deadline {
+                let why = match refusal {
+                    Refusal::Template => format!(
+                        "all {} instances of the module are in use",
+                        template.budget.limit
+                    ),
+                    Refusal::Pool => "the pool has no room for another instance".to_owned(),
+                    Refusal::Rate(_) => {
+                        "instances are made faster than creation_rate_limit allows".to_owned()
+                    }
+                };
+                return Err(CallError::new(FailureKind::PoolExhausted, why));
+            }
+            pool.instances.wait(refusal, &template.budget, deadline);
+        }
+    }
+
+    /// Drops one idle instance: the bottom one of the fullest shelf.
+    fn give_up_one(&mut self, template: &Template<E>, own_only: bool) -> bool {
+        let candidates = self.shelves.iter_mut().filter(|shelf| {
+            !shelf.idle.is_empty() && (!own_only || shelf.template_id == template.id)
+        });
+        match candidates.max_by_key(|shelf| shelf.idle.len()) {
+            Some(shelf) => {
+                shelf.idle.remove(0);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// One crossing into one guest. The outer error ends the whole call; the inner one may be the doing of any record.
+    #[inline]
+    fn attempt<R: RecordFields>(
+        &mut self,
+        template: &Arc<Template<E>>,
+        records: &[R],
+        deadline: Instant,
+    ) -> Result<Result<Answer, Failed>, CallError> {
+        let mut lease = self.lease(template, false, deadline)?;
+        match lease.serve(records, deadline) {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(error) if error.kind() == FailureKind::Timeout => Err(error),
+            Err(error) => Ok(Err(Failed {
+                error,
+                worn: lease.served() > 0,
+            })),
+        }
+    }
+
+    /// A record failed: once more on a fresh instance, where wear may have been the cause.
+    #[cold]
+    fn again<R: RecordFields>(
+        &mut self,
+        template: &Arc<Template<E>>,
+        record: &[R],
+        deadline: Instant,
+        failed: Failed,
+    ) -> Answer {
+        if !failed.worn {
+            return Answer::Failed(failed.error);
+        }
+        let outcome = self
+            .lease(template, true, deadline)
+            .and_then(|mut lease| lease.serve(record, deadline));
+        outcome.unwrap_or_else(Answer::Failed)
+    }
+
+    /// In parts: record by record where the module or its isolation wants that, otherwise in halves until the culprits are alone.
+    #[cold]
+    fn call_apart<R: RecordFields>(
+        &mut self,
+        template: &Arc<Template<E>>,
+        records: &[R],
+        singly: bool,
+        deadline: Instant,
+    ) -> Result<Verdicts, CallError> {
+        let mut parts = Vec::new();
+        // Runs still to be served, the next one on top.
+        let mut runs = Vec::new();
+        if singly {
+            runs.extend((0..records.len()).rev().map(|index| index..index + 1));
+        } else {
+            let half = records.len() / 2;
+            runs.extend([half..records.len(), 0..half]);
+        }
+        while let Some(run) = runs.pop() {
+            let part = &records[run.clone()];
+            let answer = match self.attempt(template, part, deadline) {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(failed)) if part.len() == 1 => self.again(template, part, deadline, failed),
+                Ok(Err(_)) => {
+                    let middle = run.start + part.len() / 2;
+                    runs.extend([middle..run.end, run.start..middle]);
+                    continue;
+                }
+                // Out of time or room: what was served before stands.
+                Err(error) => Answer::Failed(error),
+            };
+            parts.push((run.start, answer));
+        }
+        Ok(Verdicts::many(records.len(), parts))
+    }
+}
+
+/// A failed crossing.
+struct Failed {
+    error: CallError,
+    /// Whether the instance had served before.
+    worn: bool,
+}
+
+/// An instance in use. Dropped, it goes back to its shelf, or away if its guest has failed.
+struct Lease<'a, E: Engine> {
+    shelf: &'a mut Shelf<E>,
+    template: &'a Template<E>,
+    slot: Option<Slot<E>>,
+}
+
+impl<E: Engine> Lease<'_, E> {
+    fn served(&self) -> u64 {
+        self.slot.as_ref().map_or(0, |slot| slot.served)
+    }
+
+    /// Serves these records. A failure leaves the instance unfit, so it is not put back.
+    #[inline]
+    fn serve<R: RecordFields>(
+        &mut self,
+        records: &[R],
+        deadline: Instant,
+    ) -> Result<Answer, CallError> {
+        let Some(slot) = &mut self.slot else {
+            return Err(CallError::new(
+                FailureKind::PoolExhausted,
+                "the instance is gone",
+            ));
+        };
+        let outcome = match self.template.module.compiled.abi {
+            Abi::V1 => process(&mut slot.instance, records, deadline),
+            Abi::Legacy => transform(&mut slot.instance, records, deadline),
+        };
+        match outcome {
+            Ok(answer) => {
+                slot.served += 1;
+                Ok(answer)
+            }
+            Err(error) => {
+                // The count stays readable through the lease; the instance does not go back.
+                slot.failed = true;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<E: Engine> Drop for Lease<'_, E> {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(mut slot) = self.slot.take() else {
+            return;
+        };
+        let reusable = !slot.failed
+            && self.template.options.isolation == Isolation::Instance
+            && !self.template.is_awaited();
+        if reusable {
+            slot.idle_since = None;
+            self.shelf.idle.push(slot);
+        }
+    }
+}
+
+/// ABI v1: the frame is written where the guest wants it, the reply is checked where it stands, and its bytes are copied out once.
+#[inline]
+fn process<I: Instance, R: RecordFields>(
+    instance: &mut I,
+    records: &[R],
+    deadline: Instant,
+) -> Result<Answer, CallError> {
+    let unfit = |error: etl_abi::EncodeError| {
+        CallError::new(
+            FailureKind::InvalidOutput,
+            format!("the records do not fit into a frame: {error}"),
+        )
+    };
+    let length = request::encoded_len(records).map_err(unfit)?;
+    let mut written = Ok(0);
+    let reply = instance.process(
+        length,
+        |frame| written = request::encode(records, frame),
+        deadline,
+    );
+    written.map_err(unfit)?;
+    match reply? {
+        None => Ok(Answer::Keep),
+        Some(reply) => match ResponseReader::parse(reply, records.len()) {
+            Ok(_) => Ok(Answer::Frame(Bytes::copy_from_slice(reply), records.len())),
+            Err(error) => Err(CallError::new(
+                FailureKind::InvalidOutput,
+                format!("the module's reply is malformed: {error}"),
+            )),
+        },
+    }
+}
+
+/// Legacy ABI: one value in, one value out.
+fn transform<I: Instance, R: RecordFields>(
+    instance: &mut I,
+    records: &[R],
+    deadline: Instant,
+) -> Result<Answer, CallError> {
+    let [record] = records else {
+        return Err(CallError::new(
+            FailureKind::InvalidOutput,
+            "a legacy module takes one record at a time",
+        ));
+    };
+    let value = instance.transform(record.value(), Bytes::copy_from_slice, deadline)?;
+    Ok(Answer::Value(value))
+}

@@ -1,0 +1,157 @@
+//! Templates: a module, and how its instances are to be.
+//!
+//! Two templates of the same module with the same options are one, so a configuration that is loaded again keeps its warm instances.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::budget::TemplateBudget;
+use crate::engine::{Engine, NativeEngine, Setup};
+use crate::error::{PoolError, PoolErrorKind};
+use crate::guest::Guest;
+use crate::module::Module;
+
+/// How far one record is kept from the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Isolation {
+    /// Instances are reused; what a guest keeps in its memory stays until it fails or is dropped.
+    #[default]
+    Instance,
+    /// Each call starts as the instance was after its initialisation.
+    Batch,
+    /// Each record starts as the instance was after its initialisation.
+    Record,
+}
+
+/// How instances of a module are to be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InstanceOptions {
+    /// Bytes of linear memory that one instance may have.
+    pub memory_limit_bytes: u64,
+    /// Instances alive at once, over all lanes; `None` is as many as the pool allows.
+    pub max_concurrent_instances: Option<usize>,
+    /// The module's own configuration, as JSON. Empty is no configuration.
+    pub custom_config_json: Vec<u8>,
+    /// How far one record is kept from the next.
+    pub isolation: Isolation,
+}
+
+impl Default for InstanceOptions {
+    fn default() -> Self {
+        Self {
+            memory_limit_bytes: 64 << 20,
+            max_concurrent_instances: None,
+            custom_config_json: Vec::new(),
+            isolation: Isolation::Instance,
+        }
+    }
+}
+
+/// What makes two templates the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TemplateKey {
+    sha256: [u8; 32],
+    id: String,
+    options: InstanceOptions,
+}
+
+/// A module, and how its instances are to be: what a lane calls.
+pub struct Template<E: Engine = NativeEngine> {
+    pub(crate) module: Arc<Module<E>>,
+    pub(crate) options: InstanceOptions,
+    pub(crate) setup: Setup,
+    pub(crate) budget: Arc<TemplateBudget>,
+    pub(crate) slot: usize,
+    pub(crate) id: u64,
+    key: TemplateKey,
+}
+
+impl<E: Engine> Template<E> {
+    /// The template of this module with these options: the one that is alive already, or a new one.
+    ///
+    /// # Errors
+    /// [`PoolErrorKind::Memory`] where the module starts with more memory than an instance may have, [`PoolErrorKind::Options`]
+    /// where no instance may ever be alive.
+    pub fn new(module: Arc<Module<E>>, options: InstanceOptions) -> Result<Arc<Self>, PoolError> {
+        let minimum = module.facts().memory_minimum_bytes;
+        if minimum > options.memory_limit_bytes {
+            return Err(PoolError::new(
+                PoolErrorKind::Memory,
+                format!(
+                    "module {:?} starts with {minimum} bytes of memory, more than the {} that its instances may have",
+                    module.id(),
+                    options.memory_limit_bytes
+                ),
+            ));
+        }
+        if options.max_concurrent_instances == Some(0) {
+            return Err(PoolError::new(
+                PoolErrorKind::Options,
+                format!("module {:?} may have no instances at all", module.id()),
+            ));
+        }
+        let key = TemplateKey {
+            sha256: module.sha256(),
+            id: module.id().to_owned(),
+            options: options.clone(),
+        };
+        let pool = Arc::clone(&module.pool);
+        Ok(pool.template(key.clone(), move |slot, id| Self {
+            setup: Setup {
+                memory_limit_bytes: options.memory_limit_bytes,
+                table_elements: module.pool.options.caps.table_elements,
+                config: Arc::from(options.custom_config_json.as_slice()),
+                guest: Arc::new(Guest::new(module.id(), Arc::clone(&module.pool.memory))),
+            },
+            budget: Arc::new(TemplateBudget::new(
+                options.max_concurrent_instances.unwrap_or(usize::MAX),
+            )),
+            module,
+            options,
+            slot,
+            id,
+            key,
+        }))
+    }
+
+    /// The module.
+    pub fn module(&self) -> &Arc<Module<E>> {
+        &self.module
+    }
+
+    /// How its instances are.
+    pub fn options(&self) -> &InstanceOptions {
+        &self.options
+    }
+
+    /// Instances that are alive now, over all lanes.
+    pub fn instances(&self) -> usize {
+        self.budget.live()
+    }
+
+    /// Whether a lane waits for one of its instances, or any instance, to go.
+    #[inline]
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.budget.is_awaited() || self.module.pool.instances.is_awaited()
+    }
+
+    /// What its guests have counted with `etl.counter`, by name.
+    pub fn counters(&self) -> Vec<(String, i64)> {
+        self.setup.guest.counters()
+    }
+}
+
+impl<E: Engine> Drop for Template<E> {
+    fn drop(&mut self) {
+        self.module.pool.forget_template(&self.key, self.slot);
+    }
+}
+
+impl<E: Engine> fmt::Debug for Template<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template")
+            .field("module", &self.module.id)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

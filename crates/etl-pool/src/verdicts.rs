@@ -1,0 +1,126 @@
+//! What a call decided about each of its records.
+//!
+//! One frame that served all records is the common case and costs one allocation, for its bytes. Where a batch had to be taken
+//! apart, or a module speaks the legacy ABI, there are several parts, found by the index of the record.
+
+use bytes::Bytes;
+use etl_abi::Verdict;
+use etl_abi::response::ResponseReader;
+
+use crate::error::CallError;
+
+/// One verdict or error for each record of a call, in order.
+#[derive(Debug)]
+pub struct Verdicts {
+    len: usize,
+    parts: Parts,
+}
+
+#[derive(Debug)]
+enum Parts {
+    One(Answer),
+    /// The index of the first record of each part, and its answer; in order, without gaps.
+    Many(Vec<(usize, Answer)>),
+}
+
+/// What a guest said about a run of records.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// All are kept.
+    Keep,
+    /// A frame that has been checked for so many records.
+    Frame(Bytes, usize),
+    /// The new value of one record.
+    Value(Bytes),
+    /// None of them could be served, for this reason.
+    Failed(CallError),
+}
+
+impl Answer {
+    fn get(&self, index: usize) -> Result<Verdict<'_>, &CallError> {
+        match self {
+            Self::Keep => Ok(Verdict::Keep),
+            Self::Frame(frame, records) => {
+                Ok(ResponseReader::assume_valid(frame, *records).verdict(index))
+            }
+            Self::Value(value) => Ok(Verdict::SetValue(value)),
+            Self::Failed(error) => Err(error),
+        }
+    }
+
+    fn buffer(&self) -> Option<&Bytes> {
+        match self {
+            Self::Frame(bytes, _) | Self::Value(bytes) => Some(bytes),
+            Self::Keep | Self::Failed(_) => None,
+        }
+    }
+}
+
+impl Verdicts {
+    pub(crate) fn one(len: usize, answer: Answer) -> Self {
+        Self {
+            len,
+            parts: Parts::One(answer),
+        }
+    }
+
+    pub(crate) fn many(len: usize, parts: Vec<(usize, Answer)>) -> Self {
+        Self {
+            len,
+            parts: Parts::Many(parts),
+        }
+    }
+
+    /// How many records were called for.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there were none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What happened to one record; [`Verdict::Keep`] beyond the last.
+    ///
+    /// # Errors
+    /// Why the record could not be served. A failure that the guest reported for a record is a verdict, not an error.
+    #[inline]
+    pub fn get(&self, index: usize) -> Result<Verdict<'_>, &CallError> {
+        match &self.parts {
+            Parts::One(answer) => answer.get(index),
+            Parts::Many(parts) => {
+                let part = parts.partition_point(|&(start, _)| start <= index);
+                match part.checked_sub(1).and_then(|part| parts.get(part)) {
+                    Some((start, answer)) => answer.get(index - start),
+                    None => Ok(Verdict::Keep),
+                }
+            }
+        }
+    }
+
+    /// A slice that a verdict lent, as bytes that outlive it: without copying.
+    ///
+    /// A slice that is not part of any verdict here is copied.
+    #[inline]
+    pub fn bytes(&self, slice: &[u8]) -> Bytes {
+        if slice.is_empty() {
+            return Bytes::new();
+        }
+        let holds = |buffer: &Bytes| {
+            let (buffer, slice) = (buffer.as_ptr_range(), slice.as_ptr_range());
+            buffer.start <= slice.start && slice.end <= buffer.end
+        };
+        let buffer = match &self.parts {
+            Parts::One(answer) => answer.buffer().filter(|buffer| holds(buffer)),
+            Parts::Many(parts) => parts
+                .iter()
+                .filter_map(|(_, answer)| answer.buffer())
+                .find(|buffer| holds(buffer)),
+        };
+        buffer.map_or_else(
+            || Bytes::copy_from_slice(slice),
+            |buffer| buffer.slice_ref(slice),
+        )
+    }
+}
