@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// What a transform returns.
-pub type Result<T = ()> = core::result::Result<T, Error>;
+pub type Result<T = (), E = Error> = core::result::Result<T, E>;
 
 /// The module could not do its work on this record.
 ///

@@ -68,6 +68,22 @@ impl<'a> Record<'a> {
         })
     }
 
+    /// The value, which must be a JSON object, read as JSON: what a module asks for before it adds to the object with
+    /// [`merge_patch`](crate::Output::merge_patch), which would replace anything else. (Serde would read a struct from a list too.)
+    ///
+    /// # Errors
+    /// A permanent error that says what is wrong and where.
+    pub fn json_object<T: Deserialize<'a>>(&self) -> Result<T> {
+        match self.value().trim_ascii_start() {
+            [b'{', ..] => self.json(),
+            _ => {
+                // Whatever is wrong as JSON is said first.
+                self.json::<serde::de::IgnoredAny>()?;
+                Err(Error::permanent("the value is not a JSON object"))
+            }
+        }
+    }
+
     /// The first header of that name, if it is UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a str> {
