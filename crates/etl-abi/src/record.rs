@@ -80,7 +80,7 @@ impl<R: RecordFields + ?Sized> RecordFields for &R {
 
 /// A record made of borrowed parts: what a module emits, and what tests put into frames.
 ///
-/// In an emitted record an empty topic stands for the topic of the record that it came from; partition and offset are not read.
+/// In an emitted record an empty topic stands for the one that the record in hand goes on with; partition and offset are not read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NewRecord<'a> {
     /// The topic.

@@ -15,15 +15,23 @@ fn folder() -> PathBuf {
 /// Text and bytes of a vector: hex digits up to a semicolon.
 fn vector(name: &str) -> (String, Vec<u8>) {
     let text = fs::read_to_string(folder().join(name)).expect(name);
-    let digits: String = text
+    let code: Vec<&str> = text
         .lines()
         .flat_map(|line| line.split(';').next())
-        .flat_map(str::split_whitespace)
         .collect();
-    let byte =
-        |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect(name), 16).expect(name);
-    let bytes = digits.as_bytes().chunks(2).map(byte).collect();
+    let bytes = bytes_of(&code.join("\n"));
     (text, bytes)
+}
+
+/// The bytes of lines of hex, up to three spaces.
+fn bytes_of(lines: &str) -> Vec<u8> {
+    let digits = lines
+        .lines()
+        .flat_map(|line| line.split("   ").next())
+        .flat_map(str::split_whitespace);
+    digits
+        .map(|pair| u8::from_str_radix(pair, 16).expect("two hex digits"))
+        .collect()
 }
 
 fn request_records() -> [NewRecord<'static>; 2] {
@@ -192,4 +200,40 @@ fn refused_frames_say_why() {
         assert_eq!(error.to_string(), note("error: "), "{name}");
     }
     assert_eq!(seen, 9);
+}
+
+/// The frames on the page itself, in its text blocks: hex, and after three spaces what it means.
+#[test]
+fn the_page_shows_valid_frames() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/abi.md"))
+        .expect("docs/abi.md");
+    let blocks: Vec<&str> = page
+        .split("```text\n")
+        .skip(1)
+        .flat_map(|rest| rest.split("```").next())
+        .collect();
+    let frames: Vec<Vec<u8>> = blocks
+        .iter()
+        .flat_map(|block| block.split("\n\n"))
+        .map(bytes_of)
+        .collect();
+    let [empty, request, response] = frames.as_slice() else {
+        panic!("three frames, not {}", frames.len())
+    };
+
+    assert!(RequestReader::parse(empty).expect("valid").is_empty());
+    let record = RequestReader::parse(request)
+        .expect("valid")
+        .record(0)
+        .expect("valid");
+    assert_same(
+        &record,
+        &NewRecord {
+            topic: "t",
+            value: b"v",
+            ..NewRecord::default()
+        },
+    );
+    let reader = ResponseReader::parse(response, 1).expect("valid");
+    assert!(matches!(reader.verdict(0), Verdict::SetValue(b"V")));
 }

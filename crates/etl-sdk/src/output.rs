@@ -92,7 +92,7 @@ impl Output {
         self.writer.add_header(name, value.as_ref());
     }
 
-    /// Replaces every header of that name by this one.
+    /// Replaces every header of that name by this one, where the first of them stands, or at the end.
     pub fn set_header(&mut self, name: &str, value: impl AsRef<[u8]>) {
         self.writer.set_header(name, value.as_ref());
     }

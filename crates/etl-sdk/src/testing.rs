@@ -21,13 +21,14 @@
 //! ```
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 
 use etl_abi::response::ResponseReader;
 use etl_abi::{Op, RecordFields, Verdict, request};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::Output;
 use crate::guest::{self, Transform};
@@ -88,6 +89,52 @@ impl TestRecord {
     pub fn at(mut self, partition: u32, offset: u64) -> Self {
         (self.partition, self.offset) = (partition, offset);
         self
+    }
+
+    /// Records from lines such as `etl run` reads: `topic`, `key`, `headers`, `timestamp` and `value`. So a module can be tried on what was
+    /// recorded elsewhere. The text of a value stays byte for byte.
+    ///
+    /// ```
+    /// use etl_sdk::testing::TestRecord;
+    ///
+    /// let records = TestRecord::read_lines(r#"{"topic":"t","headers":{"a":"b"},"value":{ "n":1.10 }}"#)?;
+    /// assert_eq!(records, [TestRecord::new("t").header("a", "b").value(r#"{ "n":1.10 }"#)]);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the first line that is not such a record.
+    pub fn read_lines(lines: &str) -> serde_json::Result<Vec<Self>> {
+        #[derive(Deserialize)]
+        struct Line<'a> {
+            topic: String,
+            key: Option<String>,
+            #[serde(default)]
+            headers: BTreeMap<String, String>,
+            timestamp: Option<i64>,
+            #[serde(borrow)]
+            value: &'a RawValue,
+        }
+
+        let read = |line| {
+            let line: Line<'_> = serde_json::from_str(line)?;
+            let headers = line
+                .headers
+                .into_iter()
+                .map(|(name, value)| (name, value.into_bytes()));
+            Ok(Self {
+                key: line.key.map(String::into_bytes),
+                value: line.value.get().into(),
+                timestamp: line.timestamp,
+                headers: headers.collect(),
+                ..Self::new(&line.topic)
+            })
+        };
+        lines
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(read)
+            .collect()
     }
 
     fn copy(record: &impl RecordFields) -> Self {
@@ -356,6 +403,9 @@ fn outcome(mut record: TestRecord, verdict: Verdict<'_>) -> Outcome {
         Verdict::Change(ops) => {
             ops.iter()
                 .for_each(|op| apply(&mut record, &mut emitted, op));
+            for new in emitted.iter_mut().filter(|new| new.0.topic.is_empty()) {
+                new.0.topic.clone_from(&record.topic);
+            }
             Decision::Changed
         }
     };
@@ -383,19 +433,20 @@ fn apply(record: &mut TestRecord, emitted: &mut Vec<OutputRecord>, op: Op<'_>) {
         Op::SetTopic(topic) => topic.clone_into(&mut record.topic),
         Op::AddHeader { name, value } => record.headers.push((name.to_owned(), value.to_vec())),
         Op::SetHeader { name, value } => {
+            let place = record
+                .headers
+                .iter()
+                .position(|(found, _)| found == name)
+                .unwrap_or(record.headers.len());
             record.headers.retain(|(found, _)| found != name);
-            record.headers.push((name.to_owned(), value.to_vec()));
+            record
+                .headers
+                .insert(place, (name.to_owned(), value.to_vec()));
         }
         Op::RemoveHeader { name } => record.headers.retain(|(found, _)| found != name),
         Op::SetTimestamp(timestamp) => record.timestamp = Some(timestamp),
         Op::ClearTimestamp => record.timestamp = None,
-        Op::Emit(new) => {
-            let mut copy = TestRecord::copy(&new);
-            if copy.topic.is_empty() {
-                copy.topic.clone_from(&record.topic);
-            }
-            emitted.push(OutputRecord(copy));
-        }
+        Op::Emit(new) => emitted.push(OutputRecord(TestRecord::copy(&new))),
     }
 }
 

@@ -51,7 +51,7 @@ pub enum Op<'a> {
         /// Its value.
         value: &'a [u8],
     },
-    /// Replaces every header of that name by one.
+    /// Replaces every header of that name by one, where the first of them stands, or at the end.
     SetHeader {
         /// Its name.
         name: &'a str,
@@ -67,7 +67,7 @@ pub enum Op<'a> {
     SetTimestamp(i64),
     /// Takes the timestamp away.
     ClearTimestamp,
-    /// Emits another record. An empty topic stands for the topic of the record that it came from; partition and offset mean nothing.
+    /// Emits another record. An empty topic stands for the one that the record in hand goes on with; partition and offset mean nothing.
     Emit(RecordRef<'a>),
 }
 

@@ -149,7 +149,7 @@ impl Prose {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use etl_sdk::testing::{Outcome, TestRecord, run};
+    use etl_sdk::testing::{Outcome, TestRecord, run, run_batch};
 
     const ENGLISH: &str = "The committee has decided that the meeting will be held on the first Monday of every month.";
     const GERMAN: &str = "Der Ausschuss hat beschlossen, dass die Sitzung am ersten Montag jedes Monats stattfinden wird.";
@@ -255,5 +255,39 @@ mod tests {
             analyze(JAPANESE, json!({ "max_bytes": 4 })).header("detected-content-type"),
             Some("text/plain")
         );
+    }
+
+    /// The feed of `ETL_TEST_DATA`, or nothing where it is not set.
+    fn feed(name: &str) -> Vec<TestRecord> {
+        let Some(folder) = std::env::var_os("ETL_TEST_DATA") else {
+            eprintln!("skipped: {name}: set ETL_TEST_DATA");
+            return Vec::new();
+        };
+        let lines =
+            std::fs::read_to_string(std::path::Path::new(&folder).join(name)).expect("a feed");
+        TestRecord::read_lines(&lines).expect("record lines")
+    }
+
+    #[test]
+    fn real_feeds_are_json_and_hardly_prose() {
+        for name in ["usgs-earthquakes.ndjson", "flights.ndjson"] {
+            let outcomes = run_batch(content_analyzer, feed(name), ());
+            assert!(
+                outcomes
+                    .iter()
+                    .all(|outcome| outcome.header("detected-content-type")
+                        == Some("application/json"))
+            );
+            // Place names read like a language now and then; few enough to be sure that sureness means something.
+            let sure = outcomes
+                .iter()
+                .filter(|outcome| outcome.header("detected-language").is_some())
+                .count();
+            assert!(
+                sure * 10 <= outcomes.len(),
+                "{sure} of {} of {name}",
+                outcomes.len()
+            );
+        }
     }
 }

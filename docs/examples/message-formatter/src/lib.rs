@@ -270,7 +270,7 @@ fn rfc3339(milliseconds: i64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use etl_sdk::testing::{Outcome, TestRecord, run};
+    use etl_sdk::testing::{Outcome, TestRecord, run, run_batch};
 
     fn format(value: impl AsRef<[u8]>, config: Value) -> Outcome {
         let record = TestRecord::new("events.user")
@@ -395,5 +395,34 @@ mod tests {
                 .message
                 .contains("more than 128 levels")
         );
+    }
+
+    /// The feed of `ETL_TEST_DATA`, or nothing where it is not set.
+    fn feed(name: &str) -> Vec<TestRecord> {
+        let Some(folder) = std::env::var_os("ETL_TEST_DATA") else {
+            eprintln!("skipped: {name}: set ETL_TEST_DATA");
+            return Vec::new();
+        };
+        let lines =
+            std::fs::read_to_string(std::path::Path::new(&folder).join(name)).expect("a feed");
+        TestRecord::read_lines(&lines).expect("record lines")
+    }
+
+    #[test]
+    fn real_feeds_keep_their_meaning_and_format_once() {
+        for name in ["usgs-earthquakes.ndjson", "flights.ndjson"] {
+            let records = feed(name);
+            let before = run_batch(|_: &Record<'_>, _: &mut Output| {}, records.clone(), ());
+            let once = run_batch(message_formatter, records, ());
+            for (before, once) in before.iter().zip(&once) {
+                assert_eq!(before.json(), once.json());
+                let twice = run(
+                    message_formatter,
+                    TestRecord::new("t").value(once.value()),
+                    (),
+                );
+                assert_eq!(once.text(), twice.text());
+            }
+        }
     }
 }

@@ -248,7 +248,7 @@ fn describe(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use etl_sdk::testing::{Outcome, TestRecord, config, run};
+    use etl_sdk::testing::{Outcome, TestRecord, config, run, run_batch};
 
     fn validate(value: impl AsRef<[u8]>, config: Value) -> Outcome {
         run(
@@ -369,5 +369,35 @@ mod tests {
             config::<Config>(json!({ "schema": { "pattern": "x" } }))
                 .is_err_and(|message| message.contains("unknown field `pattern`"))
         );
+    }
+
+    /// The feed of `ETL_TEST_DATA`, or nothing where it is not set.
+    fn feed(name: &str) -> Vec<TestRecord> {
+        let Some(folder) = std::env::var_os("ETL_TEST_DATA") else {
+            eprintln!("skipped: {name}: set ETL_TEST_DATA");
+            return Vec::new();
+        };
+        let lines =
+            std::fs::read_to_string(std::path::Path::new(&folder).join(name)).expect("a feed");
+        TestRecord::read_lines(&lines).expect("record lines")
+    }
+
+    #[test]
+    fn real_feeds_fit_their_schemas() {
+        let quakes = json!({ "strict_mode": false, "schema": { "required": ["id", "magnitude"], "properties": {
+            "id": { "type": "string" }, "magnitude": { "type": "number", "maximum": 10 }, "stations": { "type": ["integer", "null"] },
+        } } });
+        let flights = json!({ "strict_mode": true, "schema": { "properties": {
+            "date": { "type": "string" }, "delay": { "type": "integer" }, "distance": { "type": "integer", "minimum": 1 },
+            "origin": { "type": "string" }, "destination": { "type": "string" },
+        } } });
+        for (name, config) in [
+            ("usgs-earthquakes.ndjson", quakes),
+            ("flights.ndjson", flights),
+        ] {
+            for outcome in run_batch(message_validator, feed(name), config) {
+                assert_eq!(outcome.failure(), None);
+            }
+        }
     }
 }

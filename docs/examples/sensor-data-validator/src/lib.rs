@@ -175,7 +175,7 @@ fn problems(fields: &Map<String, Value>, config: &Config) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use etl_sdk::testing::{Outcome, TestRecord, config, run};
+    use etl_sdk::testing::{Outcome, TestRecord, config, run, run_batch};
 
     fn validate(value: &Value, config: Value) -> Outcome {
         run(
@@ -271,5 +271,23 @@ mod tests {
             "room is missing"
         );
         assert!(config::<Config>(json!({ "sensors": { "x": { "limit": {} } } })).is_err());
+    }
+
+    /// The feed of `ETL_TEST_DATA`, or nothing where it is not set.
+    fn feed(name: &str) -> Vec<TestRecord> {
+        let Some(folder) = std::env::var_os("ETL_TEST_DATA") else {
+            eprintln!("skipped: {name}: set ETL_TEST_DATA");
+            return Vec::new();
+        };
+        let lines =
+            std::fs::read_to_string(std::path::Path::new(&folder).join(name)).expect("a feed");
+        TestRecord::read_lines(&lines).expect("record lines")
+    }
+
+    #[test]
+    fn every_earthquake_of_a_week_is_possible() {
+        for outcome in run_batch(sensor_data_validator, feed("usgs-earthquakes.ndjson"), ()) {
+            assert_eq!(outcome.failure(), None);
+        }
     }
 }
