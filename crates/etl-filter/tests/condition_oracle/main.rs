@@ -1,0 +1,349 @@
+//! Conditions on payloads against a slow evaluator on `serde_json`, on payloads that are sound, cut off, garbled, nested
+//! deeply, or have names twice.
+//!
+//! The evaluator says the same as the documentation: at a singular path is the first value, if everything up to its end is
+//! well-formed; a number or literal in a container ends at a delimiter; any other query wants the whole payload well-formed,
+//! and holds if any node satisfies.
+#![cfg(feature = "conditions")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod slow;
+
+use etl_filter::conditions::{
+    Condition, ConditionKind, ConditionScratch, ConditionSetBuilder, GroupId, Operator, RecordView,
+    Value,
+};
+use proptest::prelude::*;
+
+use slow::{GENERAL, SINGULAR, find, slowly};
+
+struct Payload<'a>(&'a [u8]);
+
+impl RecordView for Payload<'_> {
+    fn header(&self, _name: &str) -> Option<&[u8]> {
+        None
+    }
+    fn value(&self) -> &[u8] {
+        self.0
+    }
+    fn length(&self) -> usize {
+        self.0.len()
+    }
+    fn timestamp(&self) -> Option<i64> {
+        None
+    }
+}
+
+/// Every path, operator and fitting constant.
+fn conditions() -> Vec<Condition> {
+    let constants: Vec<Value> = vec![
+        Value::Null,
+        true.into(),
+        1.into(),
+        Value::Number("1.5".parse().unwrap()),
+        9_007_199_254_740_993_i64.into(),
+        Value::Number("170141183460469231731687".parse().unwrap()),
+        "a".into(),
+        "ä\"".into(),
+        "".into(),
+    ];
+    let paths = SINGULAR
+        .iter()
+        .map(|(path, _)| path)
+        .chain(GENERAL.iter().map(|(path, _)| path));
+    let mut all = Vec::new();
+    for path in paths {
+        for &operator in Operator::ALL {
+            for constant in &constants {
+                let condition =
+                    Condition::new(ConditionKind::payload(*path), operator, constant.clone());
+                let mut builder = ConditionSetBuilder::new();
+                builder.add(vec![condition.clone()]);
+                if builder.build().is_ok() {
+                    all.push(condition.clone());
+                    all.push(condition.negated());
+                }
+            }
+        }
+    }
+    all
+}
+
+/// One set of all conditions, a group for each, and the ways to ask it.
+struct Subject {
+    conditions: Vec<Condition>,
+    set: etl_filter::conditions::ConditionSet,
+    groups: Vec<GroupId>,
+}
+
+impl Subject {
+    fn new() -> Self {
+        let conditions = conditions();
+        let mut builder = ConditionSetBuilder::new();
+        let groups = conditions
+            .iter()
+            .map(|condition| builder.add(vec![condition.clone()]))
+            .collect();
+        Subject {
+            conditions,
+            set: builder.build().unwrap(),
+            groups,
+        }
+    }
+
+    fn compare(&self, payload: &[u8], scratch: &mut ConditionScratch) -> Result<(), TestCaseError> {
+        // The one thing that `serde_json` refuses and conditions take: a number beyond what a float can hold.
+        let error = serde_json::from_slice::<serde_json::Value>(payload).err();
+        if error.is_some_and(|error| error.to_string().contains("out of range")) {
+            return Ok(());
+        }
+        let together = self.set.select(&self.groups);
+        scratch.begin_record(0);
+        let mut answers = Vec::new();
+        for &group in &self.groups {
+            answers.push(
+                self.set
+                    .evaluate_in(&together, group, &Payload(payload), scratch),
+            );
+        }
+        // Each path on its own: what is read beside it makes no difference.
+        scratch.begin_record(0);
+        let mut found = ("", Vec::new());
+        for ((condition, &group), answer) in self.conditions.iter().zip(&self.groups).zip(answers) {
+            let alone = self.set.evaluate(group, &Payload(payload), scratch);
+            let path = path(condition);
+            if found.0 != path {
+                found = (path, find(path, payload));
+            }
+            let expected = slowly(condition, &found.1);
+            if alone != expected || answer != expected {
+                let payload = String::from_utf8_lossy(payload);
+                let message =
+                    format!("{condition} on {payload:?}: alone {alone}, together {answer}");
+                return Err(TestCaseError::fail(message));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn path(condition: &Condition) -> &str {
+    match &condition.kind {
+        ConditionKind::PayloadField { jsonpath } => jsonpath,
+        other => panic!("{other} is not compared here"),
+    }
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => prop::sample::select(vec!["a", "b", "", "ä\"", "xay", "abcdefghijk"]).prop_map(str::to_owned),
+        1 => "[a-cä𝄞\\\\\"\n]{0,12}",
+    ]
+    .prop_flat_map(|text| (Just(text), any::<u8>()))
+    .prop_map(|(text, escaping)| {
+        // Some characters are written as escapes, though they need not be.
+        let mut json = String::from("\"");
+        for (place, letter) in text.chars().enumerate() {
+            let needed = letter < ' ' || letter == '"' || letter == '\\';
+            if needed || escaping >> (place % 8) & 1 == 1 && escaping & 0x40 != 0 {
+                let mut units = [0; 2];
+                for unit in letter.encode_utf16(&mut units) {
+                    json.push_str(&format!("\\u{unit:04x}"));
+                }
+            } else {
+                json.push(letter);
+            }
+        }
+        json + "\""
+    })
+}
+
+fn number() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "0",
+            "-0",
+            "1",
+            "1.0",
+            "10e-1",
+            "0.1E+1",
+            "1.5",
+            "15e-1",
+            "-1.5",
+            "9007199254740992",
+            "9007199254740993",
+            "9007199254740993.0",
+            "18446744073709551615",
+            "170141183460469231731687",
+            "170141183460469231731688",
+            "1e20",
+            "0.000000000001",
+        ])
+        .prop_map(str::to_owned),
+        any::<i64>().prop_map(|value| value.to_string()),
+    ]
+}
+
+fn space() -> impl Strategy<Value = &'static str> {
+    prop_oneof![6 => Just(""), 1 => Just(" "), 1 => Just("\n\t\r ")]
+}
+
+fn json() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        prop::sample::select(vec!["null", "true", "false"]).prop_map(str::to_owned),
+        number(),
+        text(),
+    ];
+    leaf.prop_recursive(5, 48, 6, |inner| {
+        let member =
+            (text(), space(), inner.clone(), space()).prop_map(|(name, before, value, behind)| {
+                format!("{before}{name}{behind}:{before}{value}{behind}")
+            });
+        prop_oneof![
+            (prop::collection::vec(inner, 0..5), space()).prop_map(|(elements, space)| format!(
+                "[{space}{}{space}]",
+                elements.join(&format!("{space},"))
+            )),
+            (prop::collection::vec(member, 0..6), space())
+                .prop_map(|(members, space)| format!("{{{space}{}}}", members.join(","))),
+        ]
+    })
+}
+
+/// Sound JSON, or something done to it.
+fn payload() -> impl Strategy<Value = Vec<u8>> {
+    (json(), 0..8, any::<prop::sample::Index>(), any::<u8>()).prop_map(
+        |(json, change, place, byte)| {
+            let mut bytes = json.into_bytes();
+            let at = place.index(bytes.len());
+            match change {
+                0 => bytes.truncate(at),
+                1 => bytes[at] = byte,
+                2 => bytes[at] = b"{}[]\",:\\0-e.tnu \n\x01\xff"[usize::from(byte) % 19],
+                3 => drop(bytes.remove(at)),
+                4 => {
+                    bytes.extend_from_slice([b" ", &b"x"[..], b"}", b"{}"][usize::from(byte) % 4]);
+                }
+                _ => {}
+            }
+            bytes
+        },
+    )
+}
+
+#[test]
+fn conditions_agree_with_the_slow_evaluator() {
+    let subject = Subject::new();
+    let mut scratch = ConditionScratch::new();
+    let cases = if cfg!(miri) { 2 } else { 1500 };
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(cases)
+    });
+    let mut compare = |payload: &[u8]| subject.compare(payload, &mut scratch);
+    let cell = std::cell::RefCell::new(&mut compare);
+    runner
+        .run(&payload(), |payload| cell.borrow_mut()(&payload))
+        .unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn every_beginning_of_a_payload_agrees() {
+    let subject = Subject::new();
+    let mut scratch = ConditionScratch::new();
+    let payload = r#" {"b": {"a": [1, "a\u00e4", null]}, "a": [{"b": 1.5}, {"a":1,"b" : "xay"}], "a": 1, "": true} "#;
+    let step = if cfg!(miri) { 40 } else { 1 };
+    for end in (0..=payload.len()).step_by(step) {
+        subject
+            .compare(&payload.as_bytes()[..end], &mut scratch)
+            .unwrap();
+    }
+}
+
+#[test]
+fn ten_thousand_levels_agree() {
+    if cfg!(miri) {
+        println!("skipped: ten_thousand_levels_agree: needs a large stack");
+        return;
+    }
+    // The slow evaluator recurses; the conditions do not.
+    let run = || {
+        let subject = Subject::new();
+        let mut scratch = ConditionScratch::new();
+        const DEPTH: usize = 10_000;
+        for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("{\"x\":[", "]}")] {
+            let nested = format!("{}1{}", open.repeat(DEPTH), close.repeat(DEPTH));
+            let cut = &nested[..nested.len() - 1];
+            for payload in [
+                format!("{{\"x\":{nested},\"a\":1,\"b\":\"a\"}}"),
+                format!("{{\"x\":{cut},\"a\":1}}"),
+                nested.clone(),
+                cut.to_owned(),
+            ] {
+                let together = subject.set.select(&subject.groups);
+                scratch.begin_record(0);
+                let mut found = ("", Vec::new());
+                for (condition, &group) in subject.conditions.iter().zip(&subject.groups) {
+                    let record = Payload(payload.as_bytes());
+                    let answer = subject
+                        .set
+                        .evaluate_in(&together, group, &record, &mut scratch);
+                    let path = path(condition);
+                    // The whole tree is too deep for the slow evaluator's limit: singular paths only.
+                    if !SINGULAR.iter().any(|(known, _)| *known == path) {
+                        continue;
+                    }
+                    if found.0 != path {
+                        found = (path, find(path, payload.as_bytes()));
+                    }
+                    assert_eq!(answer, slowly(condition, &found.1), "{condition}");
+                }
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .stack_size(1 << 29)
+        .spawn(run)
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
+#[test]
+fn conditions_do_not_recurse_into_payloads() {
+    // On a small stack, with a query that goes everywhere.
+    let run = || {
+        let mut builder = ConditionSetBuilder::new();
+        let deep = builder.add(vec![
+            Condition::new(ConditionKind::payload("$..b"), Operator::Equals, 1),
+            Condition::new(
+                ConditionKind::payload("$[?@..x == $..y]"),
+                Operator::NotEquals,
+                1,
+            ),
+        ]);
+        let broken = builder.build().unwrap_err();
+        assert_eq!(broken.problems()[0].condition(), 1, "{broken}");
+        let mut builder = ConditionSetBuilder::new();
+        assert_eq!(
+            builder.add(vec![Condition::new(
+                ConditionKind::payload("$..b"),
+                Operator::Equals,
+                1
+            )]),
+            deep
+        );
+        let set = builder.build().unwrap();
+        let depth = if cfg!(miri) { 100 } else { 100_000 };
+        let payload = format!("{}{{\"b\":1}}{}", "[".repeat(depth), "]".repeat(depth));
+        let mut scratch = ConditionScratch::new();
+        scratch.begin_record(0);
+        assert!(set.evaluate(deep, &Payload(payload.as_bytes()), &mut scratch));
+    };
+    std::thread::Builder::new()
+        .stack_size(256 << 10)
+        .spawn(run)
+        .unwrap()
+        .join()
+        .unwrap();
+}
