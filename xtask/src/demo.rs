@@ -114,16 +114,24 @@ pub fn run(_arguments: &Arguments) -> Result<(), String> {
     Ok(())
 }
 
-/// Builds `etl` as `cargo xtask test` does, so that neither builds twice, and returns where it is.
+/// Builds `etl` and returns where it is.
+///
+/// A test is asked for as well, and the whole workspace, because cargo then turns on the features that the tests' dependencies want: what takes minutes
+/// (the wasm compiler) is built once, and the same for `cargo xtask demo` and `cargo xtask test`.
 fn build_program(root: &Path) -> Result<PathBuf, String> {
-    let messages = process::cargo_messages(process::cargo(root).args([
+    let mut command = process::cargo(root);
+    let messages = process::cargo_messages(command.args([
         "build",
-        "--package",
-        "etl-cli",
+        "--workspace",
         "--bin",
         "etl",
+        "--test",
+        "demo",
     ]))?;
-    let executable = |message: &Value| message["executable"].as_str().map(PathBuf::from);
+    let executable = |message: &Value| {
+        (message["target"]["name"] == "etl")
+            .then(|| message["executable"].as_str().map(PathBuf::from))?
+    };
     messages
         .iter()
         .find_map(executable)
