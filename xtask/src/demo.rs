@@ -65,7 +65,7 @@ pub fn run(_arguments: &Arguments) -> Result<(), String> {
     let program = build_program(&root)?;
     eprintln!(
         "built {} modules and etl in {:.0} s\n",
-        modules.len(),
+        modules,
         start.elapsed().as_secs_f64()
     );
 

@@ -1,9 +1,9 @@
 //! `cargo xtask guests`: builds every guest module of the repository to `target/guests/<module_id>.wasm`.
 //!
-//! A guest is a package that builds a `cdylib` under `docs/examples/` or `tests/guests/`; its module id is the package's name. All are built by one
-//! cargo call with the profile `guest`, in a target folder of their own: with the host's flags and features out of the way, neither build ever
-//! invalidates the other. A module whose bytes did not change is not rewritten, so watchers and caches that go by its time stay quiet; one that
-//! did change is replaced by rename, so nobody reads half of it. A file in the folder that no guest builds any more is removed.
+//! A guest is a package that builds a `cdylib` under `docs/examples/` or `tests/guests/`; its module id is the package's name. Each is built by a
+//! cargo call of its own, so that what one guest turns on in a library is not on in another, with the profile `guest` and in a target folder apart
+//! from the host's, so that neither build ever invalidates the other. A module whose bytes did not change is not rewritten, so watchers and caches
+//! that go by its time stay quiet; one that did is replaced by rename, so nobody reads half of it. A file that no guest builds any more is removed.
 //!
 //! The folder is `target/guests` of the repository even where `CARGO_TARGET_DIR` points elsewhere: examples find their modules by relative path.
 
@@ -38,26 +38,13 @@ pub struct Arguments {
 
 /// Runs the chore.
 pub fn run(arguments: &Arguments) -> Result<(), String> {
-    let built = build(&process::repository_root(), &arguments.only)?;
-    for guest in &built {
-        let note = if guest.rewritten { "" } else { "  (unchanged)" };
-        eprintln!("{:>9} bytes  {}{note}", guest.bytes, guest.shown);
-    }
+    let count = build(&process::repository_root(), &arguments.only)?;
+    eprintln!("{count} modules are up to date in target/guests");
     Ok(())
 }
 
-/// A module that now lies in `target/guests`.
-pub struct Guest {
-    /// Where, from the top of the repository.
-    pub shown: String,
-    /// Its size.
-    pub bytes: usize,
-    /// Whether its bytes are new.
-    pub rewritten: bool,
-}
-
-/// Builds the guests named in `only`, or all of them, and returns them in the order of their names.
-pub fn build(root: &Path, only: &[String]) -> Result<Vec<Guest>, String> {
+/// Builds the guests named in `only`, or all of them, names those that changed, and returns how many there are.
+pub fn build(root: &Path, only: &[String]) -> Result<usize, String> {
     let workspace = metadata::load(root)?;
     let all: BTreeSet<&str> = workspace
         .packages
@@ -81,36 +68,19 @@ pub fn build(root: &Path, only: &[String]) -> Result<Vec<Guest>, String> {
     let folder = root.join("target/guests");
     fs::create_dir_all(&folder)
         .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
-    if wanted.is_empty() {
-        return Ok(Vec::new());
+    if !wanted.is_empty() {
+        ensure_target(root)?;
     }
-
-    ensure_target(root)?;
-    let artefacts = compile(
-        root,
-        &workspace.target_directory.join("guest-build"),
-        &wanted,
-    )?;
-    let mut built = Vec::new();
     for name in &wanted {
-        let artefact = artefacts
-            .iter()
-            .find(|(package, _)| package == name)
-            .ok_or_else(|| {
-                format!("cargo built no .wasm for `{name}`; its crate-type must hold \"cdylib\"")
-            })?;
-        let bytes = fs::read(&artefact.1)
-            .map_err(|error| format!("cannot read {}: {error}", artefact.1.display()))?;
-        let file_name = format!("{name}.wasm");
-        let rewritten = replace_if_changed(&folder.join(&file_name), &bytes)?;
-        built.push(Guest {
-            shown: format!("target/guests/{file_name}"),
-            bytes: bytes.len(),
-            rewritten,
-        });
+        let artefact = compile(root, &workspace.target_directory.join("guest-build"), name)?;
+        let bytes = fs::read(&artefact)
+            .map_err(|error| format!("cannot read {}: {error}", artefact.display()))?;
+        if replace_if_changed(&folder.join(format!("{name}.wasm")), &bytes)? {
+            eprintln!("{:>9} bytes  target/guests/{name}.wasm", bytes.len());
+        }
     }
     remove_orphans(&folder, &all)?;
-    Ok(built)
+    Ok(wanted.len())
 }
 
 /// Whether the package is a guest module of this repository.
@@ -135,63 +105,44 @@ fn ensure_target(root: &Path) -> Result<(), String> {
         .map_err(|error| format!("{error}\n    guests need the {TARGET} target: install it, with rustup or as your system's Rust packages name it"))
 }
 
-/// One cargo call for all of them; returns each package's .wasm.
-fn compile(
-    root: &Path,
-    target_directory: &Path,
-    names: &BTreeSet<&str>,
-) -> Result<Vec<(String, PathBuf)>, String> {
+/// Compiles one guest and returns its .wasm.
+fn compile(root: &Path, target_directory: &Path, name: &str) -> Result<PathBuf, String> {
     let mut command = process::cargo(root);
     command
         .args([
             "build",
+            "--quiet",
+            "--package",
+            name,
+            "--lib",
             "--target",
             TARGET,
             "--profile",
             "guest",
-            "--lib",
             "--target-dir",
         ])
         .arg(target_directory);
-    for name in names {
-        command.args(["--package", name]);
-    }
     // Flags meant for the host (a CPU, a linker, -D warnings) would break or rebuild the guests.
     command
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("CARGO_BUILD_TARGET");
-    Ok(process::cargo_messages(&mut command)?
+    let messages = process::cargo_messages(&mut command)?;
+    messages
         .iter()
-        .filter_map(artefact)
-        .collect())
+        .find_map(module_file)
+        .ok_or_else(|| format!("cargo built no .wasm for `{name}`"))
 }
 
-/// The package and the .wasm of a `compiler-artifact` message.
-fn artefact(message: &Value) -> Option<(String, PathBuf)> {
-    if message["reason"] != "compiler-artifact" {
-        return None;
-    }
-    let wasm = message["filenames"]
-        .as_array()?
+/// The .wasm of a `compiler-artifact` message: of a guest's packages only its own is a module.
+fn module_file(message: &Value) -> Option<PathBuf> {
+    let names = message["filenames"].as_array()?;
+    names
         .iter()
         .filter_map(Value::as_str)
-        .find(|name| name.ends_with(".wasm"))?;
-    // The target's name is the package's with underscores, unless [lib] renames it; the manifest's folder does not tell, the id does.
-    Some((
-        package_name(message["package_id"].as_str()?)?.to_owned(),
-        PathBuf::from(wasm),
-    ))
-}
-
-/// The name in a package id: `path+file:///…/folder#name@1.0.0`, or `…/name#1.0.0` where the folder is called as the package.
-fn package_name(id: &str) -> Option<&str> {
-    let (path, fragment) = id.rsplit_once('#')?;
-    match fragment.split_once('@') {
-        Some((name, _version)) => Some(name),
-        None => path.rsplit(['/', '\\']).next(),
-    }
+        .find(|name| name.ends_with(".wasm"))
+        .map(PathBuf::from)
 }
 
 /// Writes the file by rename, unless it already holds these bytes; says whether it did.
@@ -233,22 +184,15 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_artefact_names_its_package_in_both_forms_of_the_id() {
-        let message = |id: &str| json!({"reason": "compiler-artifact", "package_id": id, "filenames": ["/t/a_b.d", "/t/a_b.wasm"]});
-        let expected = Some(("a-b".to_owned(), PathBuf::from("/t/a_b.wasm")));
+    fn the_module_is_found_among_cargos_messages() {
+        let messages = [
+            json!({"reason": "compiler-artifact", "filenames": ["/t/libserde.rlib", "/t/libserde.rmeta"]}),
+            json!({"reason": "compiler-artifact", "filenames": ["/t/a_b.d", "/t/a_b.wasm"]}),
+            json!({"reason": "build-finished", "success": true}),
+        ];
         assert_eq!(
-            artefact(&message("path+file:///repository/docs/examples/a-b#0.1.0")),
-            expected
-        );
-        assert_eq!(
-            artefact(&message(
-                "path+file:///repository/docs/examples/folder#a-b@0.1.0"
-            )),
-            expected
-        );
-        assert_eq!(
-            artefact(&json!({"reason": "build-finished", "success": true})),
-            None
+            messages.iter().find_map(module_file),
+            Some(PathBuf::from("/t/a_b.wasm"))
         );
     }
 
