@@ -1,20 +1,31 @@
 //! From rules to a [`RuleSet`]: patterns are checked, equal ones meet in one slot, and rules become what the engine runs.
 
-use crate::dispatch::Dispatch;
-use crate::engine::{self, EngineBuilder};
+use std::num::NonZeroUsize;
+
 use crate::error::{BuildError, BuildErrorKind, Problem};
 use crate::limits::{Limits, MAX_RULES};
-use crate::pattern::Pattern;
+use crate::pattern::{Literal, Pattern};
+use crate::planner::{self, Planner};
 use crate::rule::{Node, Rule, RuleId, TopicFilter};
 use crate::set::RuleSet;
+use crate::source::Sources;
 use crate::tree::Tree;
+
+/// Rules whose patterns are read at a time: enough to keep threads busy, few enough that what is read stays small.
+const BATCH: usize = 1 << 14;
+/// Fewer filters than this are read on the spot.
+const WORTH_A_THREAD: usize = 256;
 
 /// Collects rules and builds a [`RuleSet`].
 #[derive(Clone, Debug, Default)]
 pub struct RuleSetBuilder {
     rules: Vec<Rule>,
     limits: Limits,
+    threads: Option<NonZeroUsize>,
 }
+
+/// A pattern that was read, or what is wrong with it.
+type Parsed = Result<(Pattern, Vec<Vec<Literal>>), Problem>;
 
 impl RuleSetBuilder {
     pub(crate) fn new() -> Self {
@@ -27,11 +38,18 @@ impl RuleSetBuilder {
         self
     }
 
+    /// Sets how many threads read patterns while the set is built; as many as there are processors, up to eight, if this is not
+    /// called. The set does not depend on it.
+    pub fn threads(&mut self, threads: NonZeroUsize) -> &mut Self {
+        self.threads = Some(threads);
+        self
+    }
+
     /// Adds a rule and tells under which id it will be found: ids count from 0 in the order of addition.
     ///
     /// Nothing is checked yet; [`build`](Self::build) and [`check`](Self::check) do that.
     pub fn add(&mut self, rule: impl Into<Rule>) -> RuleId {
-        let id = RuleId(u32::try_from(self.rules.len()).unwrap_or(u32::MAX));
+        let id = id(self.rules.len());
         self.rules.push(rule.into());
         id
     }
@@ -51,15 +69,17 @@ impl RuleSetBuilder {
     pub fn check(&self) -> Vec<BuildError> {
         let mut errors = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {
-            let id = RuleId(u32::try_from(index).unwrap_or(u32::MAX));
-            if let Err(error) = self.check_place(index, rule) {
-                errors.push(error);
-            }
+            errors.extend(self.check_place(index, rule).err());
             for (place, filter) in rule.filters().into_iter().enumerate() {
-                let compiled = Pattern::parse(filter, &self.limits)
-                    .and_then(|pattern| engine::check(&pattern, &self.limits));
-                if let Err(problem) = compiled {
-                    errors.push(BuildError::of_filter(id, place, filter.clone(), problem));
+                let read = Pattern::parse(filter, &self.limits)
+                    .and_then(|pattern| planner::check(&pattern, &self.limits));
+                if let Err(problem) = read {
+                    errors.push(BuildError::of_filter(
+                        id(index),
+                        place,
+                        filter.clone(),
+                        problem,
+                    ));
                 }
             }
         }
@@ -67,7 +87,6 @@ impl RuleSetBuilder {
     }
 
     fn check_place(&self, index: usize, rule: &Rule) -> Result<(), BuildError> {
-        let id = RuleId(u32::try_from(index).unwrap_or(u32::MAX));
         let cap = self.limits.rules.min(MAX_RULES);
         if index >= cap {
             let message = format!(
@@ -75,14 +94,14 @@ impl RuleSetBuilder {
                 self.rules.len()
             );
             return Err(BuildError::of_rule(
-                id,
+                id(index),
                 Problem::new(BuildErrorKind::TooManyRules, message),
             ));
         }
         if rule.is_too_deep() {
             let message = format!("any, all and not nest deeper than {}", crate::MAX_DEPTH);
             return Err(BuildError::of_rule(
-                id,
+                id(index),
                 Problem::new(BuildErrorKind::NestedTooDeeply, message),
             ));
         }
@@ -95,29 +114,96 @@ impl RuleSetBuilder {
     ///
     /// The first rule that is invalid or that brings the set over its [`Limits`].
     pub fn build(&self) -> Result<RuleSet, BuildError> {
-        let mut engine = EngineBuilder::new(self.limits);
-        let mut trees = Vec::with_capacity(self.rules.len());
+        let mut sources = Sources::default();
         for (index, rule) in self.rules.iter().enumerate() {
             self.check_place(index, rule)?;
-            let id = RuleId(index as u32);
-            let mut place = 0;
-            let mut slot = |filter: &TopicFilter| {
-                let slot =
-                    Pattern::parse(filter, &self.limits).and_then(|pattern| engine.slot(pattern));
-                place += 1;
-                slot.map_err(|problem| {
-                    BuildError::of_filter(id, place - 1, filter.clone(), problem)
-                })
-            };
-            trees.push(simplify(rule, false, &mut slot)?);
+            sources.add(rule);
+            if let Some(problem) = planner::over_budget(sources.pattern_bytes(), &self.limits) {
+                return Err(BuildError::of_rule(id(index), problem));
+            }
         }
-        let engine = engine.build();
-        let dispatch = Dispatch::new(&trees, engine.slots());
-        Ok(RuleSet::new(self.rules.clone(), dispatch, engine))
+        let threads = self
+            .threads
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZeroUsize::get)
+            .min(8);
+        let mut planner = Planner::new(self.limits);
+        let mut trees = Vec::with_capacity(self.rules.len());
+        let mut filter_number = 0;
+        for batch in self.rules.chunks(BATCH) {
+            let filters: Vec<&TopicFilter> = batch.iter().flat_map(Rule::filters).collect();
+            let mut parsed = parse_all(&filters, &self.limits, threads).into_iter();
+            for rule in batch {
+                let index = id(trees.len());
+                let mut place = 0;
+                let mut slot = |filter: &TopicFilter| {
+                    let slot = match parsed.next() {
+                        Some(Ok((pattern, guards))) => {
+                            planner.slot(&pattern, &guards, filter_number, &mut sources)
+                        }
+                        Some(Err(problem)) => Err(problem),
+                        None => Ok(None),
+                    };
+                    place += 1;
+                    filter_number += 1;
+                    slot.map_err(|problem| {
+                        BuildError::of_filter(index, place - 1, filter.clone(), problem)
+                    })
+                };
+                trees.push(simplify(rule, false, &mut slot)?);
+                if let Some(problem) =
+                    planner::over_budget(sources.bytes() + planner.bytes(), &self.limits)
+                {
+                    return Err(BuildError::of_rule(index, problem));
+                }
+            }
+        }
+        let engine = planner.build(&trees, sources);
+        match planner::over_budget(engine.bytes(), &self.limits) {
+            Some(problem) => Err(BuildError::of_rule(
+                id(self.rules.len().saturating_sub(1)),
+                problem,
+            )),
+            None => Ok(RuleSet::new(engine)),
+        }
     }
 }
 
-/// The simplest form of `rule`, or of its opposite if `negate`.
+fn id(index: usize) -> RuleId {
+    RuleId(u32::try_from(index).unwrap_or(u32::MAX))
+}
+
+fn parse(filter: &TopicFilter, limits: &Limits) -> Parsed {
+    let pattern = Pattern::parse(filter, limits)?;
+    let guards = planner::guards(&pattern);
+    Ok((pattern, guards))
+}
+
+/// Reads patterns, on several threads where there are enough of them.
+fn parse_all(filters: &[&TopicFilter], limits: &Limits, threads: usize) -> Vec<Parsed> {
+    let part = filters.len().div_ceil(threads.max(1));
+    if threads < 2 || part < WORTH_A_THREAD {
+        return filters.iter().map(|filter| parse(filter, limits)).collect();
+    }
+    std::thread::scope(|scope| {
+        let read = |part: &[&TopicFilter]| {
+            part.iter()
+                .map(|filter| parse(filter, limits))
+                .collect::<Vec<_>>()
+        };
+        let workers: Vec<_> = filters
+            .chunks(part)
+            .map(|part| (part, scope.spawn(move || read(part))))
+            .collect();
+        // A thread that died is done again here, where a panic has an owner.
+        workers
+            .into_iter()
+            .flat_map(|(part, worker)| worker.join().unwrap_or_else(|_| read(part)))
+            .collect()
+    })
+}
+
+/// The simplest form of `rule`, or of its opposite if `negate`. Asks `slot` for every filter, in order.
 fn simplify<E>(
     rule: &Rule,
     negate: bool,

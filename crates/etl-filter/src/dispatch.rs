@@ -1,12 +1,11 @@
-//! From slots that matched to rules: who asks for a slot, which trees are looked at, what is listed by default.
+//! From patterns that matched to rules: who asks for a pattern, which trees are looked at, what is listed by default.
 
 use crate::rule::RuleId;
-use crate::scratch::Scratch;
+use crate::scratch::{BitList, Scratch};
 use crate::tree::{Tree, evaluate};
+use crate::value::{Lists, Value};
 
-/// Marks a target that is a tree and not a rule.
-const TREE: u32 = 1 << 31;
-/// No number: the slot is asked for by no tree.
+/// Stands for "no tree" and "no number".
 const NONE: u32 = u32::MAX;
 
 /// A rule that has to be evaluated.
@@ -18,15 +17,10 @@ struct Entry {
     default: bool,
 }
 
-/// What to do when a slot matches.
+/// Trees, and rules that hold by default.
 #[derive(Debug, Default)]
 pub(crate) struct Dispatch {
-    /// Where the targets of each slot start; one more entry than slots.
-    starts: Vec<u32>,
-    /// Rules, and trees to look at.
-    targets: Vec<u32>,
-    /// The number of each slot among those that trees ask for; empty if there are no trees.
-    numbers: Vec<u32>,
+    /// How many patterns trees ask for.
     numbered: usize,
     entries: Vec<Entry>,
     code: Vec<u32>,
@@ -35,67 +29,85 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
-    /// `trees[i]` is rule `i`; leaves are below `slots`.
-    pub(crate) fn new(trees: &[Tree], slots: usize) -> Self {
-        let mut shared = vec![0_u64; slots];
+    /// `trees[i]` is rule `i`; leaves are below `slots`. Returns what to do when each slot matches.
+    pub(crate) fn new(trees: &[Tree], slots: usize, lists: &mut Lists) -> (Self, Vec<u32>) {
+        let mut this = Self::default();
+        // (slot, what to do), which sorts what belongs to a slot together.
         let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(trees.len());
         let mut evaluated: Vec<(u32, &Tree)> = Vec::new();
-        let mut this = Self::default();
         for (rule, tree) in trees.iter().enumerate() {
             let rule = rule as u32;
-            if let Tree::Constant(value) = tree {
-                if *value {
-                    this.defaults.push((rule, NONE));
-                }
-                continue;
-            }
-            let mut leaves = Vec::new();
-            tree.slots(&mut leaves);
-            leaves.iter().for_each(|slot| shared[*slot as usize] += 1);
-            match tree.direct() {
-                Some(slots) => pairs.extend(slots.into_iter().map(|slot| (slot, rule))),
-                None => evaluated.push((rule, tree)),
+            match tree {
+                Tree::Constant(true) => this.defaults.push((rule, NONE)),
+                Tree::Constant(false) => {}
+                Tree::Leaf {
+                    slot,
+                    negate: false,
+                } => pairs.push((*slot, Value::Rule(rule).word())),
+                tree => match tree.direct() {
+                    Some(slots) => pairs.extend(
+                        slots
+                            .into_iter()
+                            .map(|slot| (slot, Value::Rule(rule).word())),
+                    ),
+                    None => evaluated.push((rule, tree)),
+                },
             }
         }
-        if !evaluated.is_empty() {
-            this.numbers = vec![NONE; slots];
-        }
-        for (rule, tree) in evaluated {
-            let mut leaves = Vec::new();
-            tree.slots(&mut leaves);
-            for slot in leaves {
-                let number = &mut this.numbers[slot as usize];
-                if *number == NONE {
-                    *number = this.numbered as u32;
-                    this.numbered += 1;
-                }
-            }
-            let index = this.entries.len() as u32;
-            let default = tree.default_value();
-            if default {
-                this.defaults.push((rule, index));
-            }
-            this.entries.push(Entry {
-                rule,
-                code: this.code.len() as u32,
-                default,
-            });
-            tree.encode(&|slot| this.numbers[slot as usize], &mut this.code);
-            let (_, watched) = tree.watched(&|slot| shared[slot as usize]);
-            pairs.extend(watched.into_iter().map(|slot| (slot, index | TREE)));
-        }
-        this.defaults.sort_unstable();
+        this.add_trees(&evaluated, slots, &mut pairs);
         pairs.sort_unstable();
         pairs.dedup();
-        this.starts = vec![0; slots + 1];
+        let mut values = vec![Value::Nothing.word(); slots];
+        let mut words = Vec::new();
+        for same in pairs.chunk_by(|left, right| left.0 == right.0) {
+            words.clear();
+            words.extend(same.iter().map(|(_, word)| *word));
+            values[same[0].0 as usize] = lists.join(&words);
+        }
+        (this, values)
+    }
+
+    fn add_trees(&mut self, trees: &[(u32, &Tree)], slots: usize, pairs: &mut Vec<(u32, u32)>) {
+        if trees.is_empty() {
+            return;
+        }
+        let mut shared = vec![0_u64; slots];
         pairs
             .iter()
-            .for_each(|(slot, _)| this.starts[*slot as usize + 1] += 1);
-        for slot in 0..slots {
-            this.starts[slot + 1] += this.starts[slot];
+            .for_each(|(slot, _)| shared[*slot as usize] += 1);
+        let mut leaves = Vec::new();
+        trees.iter().for_each(|(_, tree)| tree.slots(&mut leaves));
+        let mut numbers = vec![NONE; slots];
+        for slot in leaves {
+            shared[slot as usize] += 1;
+            let number = &mut numbers[slot as usize];
+            if *number == NONE {
+                *number = self.numbered as u32;
+                self.numbered += 1;
+                pairs.push((slot, Value::Hit(*number).word()));
+            }
         }
-        this.targets = pairs.into_iter().map(|(_, target)| target).collect();
-        this
+        for &(rule, tree) in trees {
+            let index = self.entries.len() as u32;
+            let default = tree.default_value();
+            if default {
+                self.defaults.push((rule, index));
+            }
+            self.entries.push(Entry {
+                rule,
+                code: self.code.len() as u32,
+                default,
+            });
+            tree.encode(&|slot| numbers[slot as usize], &mut self.code);
+            let (_, watched) = tree.watched(&|slot| shared[slot as usize]);
+            pairs.extend(
+                watched
+                    .into_iter()
+                    .map(|slot| (slot, Value::Tree(index).word())),
+            );
+        }
+        self.defaults.sort_unstable();
+        self.code.shrink_to_fit();
     }
 
     /// Makes room in `scratch`.
@@ -105,33 +117,7 @@ impl Dispatch {
         scratch.suppressed.reserve(self.entries.len());
     }
 
-    /// A slot matched: its rules are found, its trees will be looked at.
-    pub(crate) fn hit(&self, slot: u32, scratch: &mut Scratch) {
-        if let Some(number) = self
-            .numbers
-            .get(slot as usize)
-            .filter(|number| **number != NONE)
-        {
-            scratch.hits.insert(*number);
-        }
-        let start = self
-            .starts
-            .get(slot as usize)
-            .map_or(0, |start| *start as usize);
-        let end = self
-            .starts
-            .get(slot as usize + 1)
-            .map_or(0, |end| *end as usize);
-        for &target in self.targets.get(start..end).unwrap_or(&[]) {
-            if target & TREE == 0 {
-                scratch.found.push(RuleId(target));
-            } else {
-                scratch.touched.insert(target & !TREE);
-            }
-        }
-    }
-
-    /// All slots that match were reported: evaluates what they touched, and puts the rules in order.
+    /// All patterns that match were reported: evaluates what they touched, and puts the rules in order.
     pub(crate) fn finish(&self, scratch: &mut Scratch) {
         let Scratch {
             hits,
@@ -151,6 +137,15 @@ impl Dispatch {
                 suppressed.insert(index);
             }
         }
+        self.add_defaults(suppressed, found);
+        found.sort_unstable();
+        found.dedup();
+        hits.clear();
+        touched.clear();
+        suppressed.clear();
+    }
+
+    fn add_defaults(&self, suppressed: &BitList, found: &mut Vec<RuleId>) {
         if suppressed.members().is_empty() {
             found.extend(self.defaults.iter().map(|(rule, _)| RuleId(*rule)));
         } else {
@@ -162,26 +157,21 @@ impl Dispatch {
                     .map(|(rule, _)| RuleId(*rule)),
             );
         }
-        found.sort_unstable();
-        found.dedup();
-        hits.clear();
-        touched.clear();
-        suppressed.clear();
     }
 
-    /// Bytes that the tables take.
-    #[allow(dead_code, reason = "for the statistics")]
     pub(crate) fn bytes(&self) -> usize {
-        let words = self.starts.capacity()
-            + self.targets.capacity()
-            + self.numbers.capacity()
-            + self.code.capacity();
-        words * 4 + self.entries.capacity() * size_of::<Entry>() + self.defaults.capacity() * 8
+        self.code.capacity() * 4
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.defaults.capacity() * 8
     }
 
-    /// Rules that have to be evaluated, and rules that hold by default.
-    #[allow(dead_code, reason = "for the statistics")]
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.entries.len(), self.defaults.len())
+    /// Rules that have to be evaluated.
+    pub(crate) fn trees(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Rules that hold unless something matches.
+    pub(crate) fn defaults(&self) -> usize {
+        self.defaults.len()
     }
 }

@@ -1,106 +1,200 @@
-//! Which patterns match a topic.
+//! What a topic is run through: the literal indexes, the checks that they lead to, and the patterns without a literal.
 
-use std::collections::HashMap;
+use crate::dispatch::Dispatch;
+use crate::index::Index;
+use crate::pattern::program::{self, Classes};
+use crate::pattern::{mqtt, nats, wildcard};
+use crate::rest::Rest;
+use crate::rule::RuleId;
+use crate::scratch::{BitList, Scratch};
+use crate::source::Sources;
+use crate::value::{Lists, Value};
 
-use crate::error::Problem;
-use crate::limits::Limits;
-use crate::pattern::program::{self, Classes, Compiler};
-use crate::pattern::{Pattern, Shape, mqtt, nats, wildcard};
-use crate::scratch::Scratch;
-
-/// Says what only compiling a pattern can find.
-pub(crate) fn check(pattern: &Pattern, limits: &Limits) -> Result<(), Problem> {
-    match &pattern.shape {
-        Shape::Regex(hir) => Compiler::default()
-            .compile(hir, limits.regex_bytes)
-            .map(drop),
-        _ => Ok(()),
-    }
+/// How the whole of a pattern is compared, once a literal of it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum CheckKind {
+    Glob,
+    Mqtt,
+    Nats,
+    Program,
 }
 
-/// Collects patterns; equal ones share a slot.
-pub(crate) struct EngineBuilder {
-    limits: Limits,
-    known: HashMap<String, u32>,
-    slots: Vec<(Pattern, Vec<u32>)>,
-    compiler: Compiler,
+/// A pattern that a literal alone does not decide.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Check {
+    /// Where its text starts, or its program: that one starts with its length.
+    pub(crate) start: u32,
+    pub(crate) len: u16,
+    pub(crate) kind: CheckKind,
+    pub(crate) folded: bool,
+    /// What to do if it matches.
+    pub(crate) value: u32,
 }
 
-impl EngineBuilder {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            known: HashMap::new(),
-            slots: Vec::new(),
-            compiler: Compiler::default(),
-        }
-    }
-
-    /// The slot of a pattern; none if it matches every topic.
-    pub(crate) fn slot(&mut self, pattern: Pattern) -> Result<Option<u32>, Problem> {
-        if pattern.shape == Shape::Everything {
-            return Ok(None);
-        }
-        let next = self.slots.len() as u32;
-        let slot = *self.known.entry(format!("{pattern:?}")).or_insert(next);
-        if slot == next {
-            let code = match &pattern.shape {
-                Shape::Regex(hir) => self
-                    .compiler
-                    .compile(hir, self.limits.regex_bytes)?
-                    .to_vec(),
-                _ => Vec::new(),
-            };
-            self.slots.push((pattern, code));
-        }
-        Ok(Some(slot))
-    }
-
-    pub(crate) fn build(self) -> Engine {
-        Engine {
-            slots: self.slots,
-            classes: self.compiler.into_classes(),
-        }
-    }
-}
-
-/// All patterns of a set.
+/// Everything that a set of rules compiles to.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    slots: Vec<(Pattern, Vec<u32>)>,
-    classes: Classes,
+    pub(crate) sources: Sources,
+    pub(crate) plain: Index,
+    pub(crate) folded: Index,
+    pub(crate) checks: Vec<Check>,
+    pub(crate) programs: Vec<u32>,
+    pub(crate) longest_program: usize,
+    pub(crate) classes: Classes,
+    pub(crate) lists: Lists,
+    pub(crate) rest: Rest,
+    pub(crate) dispatch: Dispatch,
+    /// More rules than this cannot be reported for one topic, those counted that are reported more than once.
+    pub(crate) most_found: usize,
+    /// Whether something is compared with the folded topic.
+    pub(crate) folds: bool,
 }
 
 impl Engine {
-    pub(crate) fn slots(&self) -> usize {
-        self.slots.len()
+    /// Makes room in `scratch` for everything whose size the topic does not decide.
+    pub(crate) fn reserve(&self, scratch: &mut Scratch) {
+        self.dispatch.reserve(scratch);
+        scratch
+            .seen
+            .reserve(self.plain.anywhere().max(self.folded.anywhere()));
+        scratch.threads.reserve(self.longest_program);
+        scratch.reported.reserve(self.rest.together());
+        scratch
+            .found
+            .reserve(self.most_found.saturating_sub(scratch.found.len()));
     }
 
-    /// Calls `hit` for every slot whose pattern matches.
-    pub(crate) fn find(
-        &self,
-        topic: &[u8],
-        scratch: &mut Scratch,
-        hit: impl Fn(u32, &mut Scratch),
-    ) {
+    /// Puts the rules that match into `scratch`.
+    pub(crate) fn find(&self, topic: &[u8], scratch: &mut Scratch) {
+        self.reserve(scratch);
+        scratch.found.clear();
+        scratch.checked = 0;
         let mut folded = std::mem::take(&mut scratch.folded);
-        crate::fold::fold_into(topic, &mut folded);
-        for (slot, (pattern, code)) in self.slots.iter().enumerate() {
-            let text = if pattern.folded { &folded } else { topic };
-            let matched = match &pattern.shape {
-                Shape::Everything => true,
-                Shape::Literals(literals) => literals.iter().any(|literal| literal.holds(text)),
-                Shape::Glob(glob) => wildcard::matches(glob.as_bytes(), text),
-                Shape::Mqtt(filter) => mqtt::matches(filter.as_bytes(), text),
-                Shape::Nats(subject) => nats::matches(subject.as_bytes(), text),
-                Shape::Regex(_) => {
-                    program::matches(code, &self.classes, topic, &mut scratch.threads)
-                }
-            };
-            if matched {
-                hit(slot as u32, scratch);
-            }
+        let mut seen = std::mem::take(&mut scratch.seen);
+        let mut reported = std::mem::take(&mut scratch.reported);
+        if self.folds {
+            crate::fold::fold_into(topic, &mut folded);
         }
+        let mut run = Run {
+            engine: self,
+            topic,
+            folded: &folded,
+            scratch,
+        };
+        self.search(&mut run, &mut seen, &mut reported);
         scratch.folded = folded;
+        scratch.seen = seen;
+        scratch.reported = reported;
+        self.dispatch.finish(scratch);
+    }
+
+    /// Bytes that it takes in all, the text of the patterns included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.sources.bytes()
+            + self.plain.bytes()
+            + self.folded.bytes()
+            + self.checks.capacity() * size_of::<Check>()
+            + self.programs.capacity() * 4
+            + self.classes.bytes()
+            + self.lists.bytes()
+            + self.rest.bytes()
+            + self.dispatch.bytes()
+    }
+
+    /// Gives back what building reserved and did not use.
+    pub(crate) fn shrink(&mut self) {
+        self.sources.shrink();
+        self.checks.shrink_to_fit();
+        self.programs.shrink_to_fit();
+        self.lists.shrink();
+    }
+
+    fn search(&self, run: &mut Run<'_>, seen: &mut BitList, reported: &mut BitList) {
+        let (topic, folded) = (run.topic, run.folded);
+        if !self.plain.is_empty() {
+            self.plain
+                .find(self.sources.text(), topic, seen, |value| run.perform(value));
+        }
+        if !self.folded.is_empty() {
+            self.folded
+                .find(self.sources.text(), folded, seen, |value| {
+                    run.perform(value)
+                });
+        }
+        self.rest.find(topic, reported, |value| run.perform(value));
+    }
+}
+
+/// One search.
+struct Run<'a> {
+    engine: &'a Engine,
+    topic: &'a [u8],
+    folded: &'a [u8],
+    scratch: &'a mut Scratch,
+}
+
+impl Run<'_> {
+    /// Does what a word says. Lists hold checks, and checks lead to lists without checks, so this goes three deep at most.
+    fn perform(&mut self, word: u32) {
+        match Value::of(word) {
+            Value::Rule(rule) => self.scratch.found.push(RuleId(rule)),
+            Value::Tree(tree) => drop(self.scratch.touched.insert(tree)),
+            Value::Hit(number) => drop(self.scratch.hits.insert(number)),
+            Value::List(start) => self
+                .engine
+                .lists
+                .get(start)
+                .iter()
+                .for_each(|word| self.perform(*word)),
+            Value::Check(index) => {
+                if let Some(check) = self.engine.checks.get(index as usize)
+                    && self.holds(check)
+                {
+                    self.perform(check.value);
+                }
+            }
+            Value::Nothing => {}
+        }
+    }
+
+    fn holds(&mut self, check: &Check) -> bool {
+        self.scratch.checked += 1;
+        let start = check.start as usize;
+        if check.kind == CheckKind::Program {
+            let Some((len, code)) = self
+                .engine
+                .programs
+                .get(start..)
+                .and_then(<[u32]>::split_first)
+            else {
+                return false;
+            };
+            let code = code.get(..*len as usize).unwrap_or(&[]);
+            return program::matches(
+                code,
+                &self.engine.classes,
+                self.topic,
+                &mut self.scratch.threads,
+            );
+        }
+        let text = if check.folded {
+            self.folded
+        } else {
+            self.topic
+        };
+        let Some(pattern) = self
+            .engine
+            .sources
+            .text()
+            .get(start..start + usize::from(check.len))
+        else {
+            return false;
+        };
+        match check.kind {
+            CheckKind::Glob => wildcard::matches(pattern, text),
+            CheckKind::Mqtt => mqtt::matches(pattern, text),
+            CheckKind::Nats => nats::matches(pattern, text),
+            CheckKind::Program => false,
+        }
     }
 }

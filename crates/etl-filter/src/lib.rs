@@ -28,14 +28,19 @@ mod error;
 mod explain;
 mod fold;
 mod fold_table;
+mod index;
 mod limits;
 #[doc(hidden)]
 pub mod naive;
 mod pattern;
+mod planner;
+mod rest;
 mod rule;
 mod scratch;
 mod set;
+mod source;
 mod tree;
+mod value;
 
 pub use builder::RuleSetBuilder;
 pub use error::{BuildError, BuildErrorKind};

@@ -17,7 +17,12 @@ pub struct Scratch {
     pub(crate) touched: BitList,
     /// Trees that hold unless touched, and do not hold now.
     pub(crate) suppressed: BitList,
+    /// Literals that were found, and expressions that matched, so that each is reported once.
+    pub(crate) seen: BitList,
+    pub(crate) reported: BitList,
     pub(crate) threads: Threads,
+    /// How many patterns were compared in full because a literal of theirs was found, or because they have none.
+    pub(crate) checked: u32,
     pub(crate) found: Vec<RuleId>,
 }
 
@@ -28,12 +33,20 @@ impl Scratch {
         Self::default()
     }
 
+    /// How many patterns the last search compared in full: those of which a literal was found, and those that have none. With the
+    /// length of the topic it tells what the search cost.
+    pub fn checked(&self) -> usize {
+        self.checked as usize
+    }
+
     /// Bytes that it holds.
     pub fn memory_bytes(&self) -> usize {
         self.folded.capacity()
             + self.hits.bytes()
             + self.touched.bytes()
             + self.suppressed.bytes()
+            + self.seen.bytes()
+            + self.reported.bytes()
             + self.threads.bytes()
             + self.found.capacity() * size_of::<RuleId>()
     }

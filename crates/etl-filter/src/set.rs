@@ -1,7 +1,6 @@
 //! The immutable set of rules and the question that it answers: which of them match this topic?
 
 use crate::builder::RuleSetBuilder;
-use crate::dispatch::Dispatch;
 use crate::engine::Engine;
 use crate::explain::{self, Explanation};
 use crate::rule::{Rule, RuleId};
@@ -30,8 +29,6 @@ use crate::scratch::Scratch;
 /// ```
 #[derive(Debug)]
 pub struct RuleSet {
-    rules: Vec<Rule>,
-    dispatch: Dispatch,
     engine: Engine,
 }
 
@@ -41,33 +38,29 @@ impl RuleSet {
         RuleSetBuilder::new()
     }
 
-    pub(crate) fn new(rules: Vec<Rule>, dispatch: Dispatch, engine: Engine) -> Self {
-        Self {
-            rules,
-            dispatch,
-            engine,
-        }
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine }
     }
 
     /// The number of rules.
     pub fn len(&self) -> usize {
-        self.rules.len()
+        self.engine.sources.rules()
     }
 
     /// Whether there is no rule.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.len() == 0
     }
 
     /// A rule as it was added; none if the set has no rule of that id.
     pub fn rule(&self, id: RuleId) -> Option<Rule> {
-        self.rules.get(id.index()).cloned()
+        self.engine.sources.rule(id.index())
     }
 
     /// Working memory of the size that this set needs.
     pub fn scratch(&self) -> Scratch {
         let mut scratch = Scratch::new();
-        self.dispatch.reserve(&mut scratch);
+        self.engine.reserve(&mut scratch);
         scratch
     }
 
@@ -87,21 +80,14 @@ impl RuleSet {
         topic: &[u8],
         scratch: &'scratch mut Scratch,
     ) -> &'scratch [RuleId] {
-        self.dispatch.reserve(scratch);
-        scratch.found.clear();
-        self.engine.find(topic, scratch, |slot, scratch| {
-            self.dispatch.hit(slot, scratch);
-        });
-        self.dispatch.finish(scratch);
+        self.engine.find(topic, scratch);
         &scratch.found
     }
 
     /// Why each rule matches `topic`, or the first reason why it does not, in the order of the rules. Slow: for people.
     pub fn explain(&self, topic: &str) -> Vec<Explanation> {
-        self.rules
-            .iter()
-            .enumerate()
-            .map(|(index, rule)| explain::explain(RuleId(index as u32), rule, topic))
+        (0..self.len())
+            .filter_map(|index| self.explain_rule(RuleId(index as u32), topic))
             .collect()
     }
 

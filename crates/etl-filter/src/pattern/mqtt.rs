@@ -68,7 +68,6 @@ fn is_wildcard(level: &str) -> bool {
 }
 
 /// Literals of a filter with wildcards, each of which every matching topic has.
-#[allow(dead_code, reason = "the literal engines read them")]
 pub(crate) fn guards(pattern: &str) -> Vec<Literal> {
     let body = pattern.strip_suffix("/#").unwrap_or(pattern);
     let open_end = body.len() != pattern.len();
@@ -100,7 +99,6 @@ pub(crate) fn guards(pattern: &str) -> Vec<Literal> {
 }
 
 /// The length of the levels without wildcard at the start of `text`, up to the slash before the first wildcard.
-#[allow(dead_code, reason = "the literal engines read them")]
 fn plain_run(text: &str) -> usize {
     let mut len = 0;
     for level in text.split('/') {

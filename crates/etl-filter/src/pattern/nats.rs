@@ -48,7 +48,6 @@ fn is_wildcard(token: &str) -> bool {
 }
 
 /// Literals of a subject with wildcards, each of which every matching topic has.
-#[allow(dead_code, reason = "the literal engines read them")]
 pub(crate) fn guards(pattern: &str) -> Vec<Literal> {
     let mut guards = Vec::new();
     let mut start = 0;
@@ -68,7 +67,6 @@ pub(crate) fn guards(pattern: &str) -> Vec<Literal> {
 }
 
 /// The tokens from `from` up to `to`, with the dots beside them.
-#[allow(dead_code, reason = "the literal engines read them")]
 fn guard(pattern: &str, from: usize, to: usize) -> Literal {
     let place = match (from == 0, to == pattern.len()) {
         (true, true) => Place::Whole,

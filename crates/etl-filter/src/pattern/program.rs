@@ -72,7 +72,6 @@ impl Classes {
     }
 
     /// Bytes that the table takes.
-    #[allow(dead_code, reason = "for the statistics")]
     pub(crate) fn bytes(&self) -> usize {
         self.starts.capacity() * 4 + self.ranges.capacity() * 8
     }

@@ -219,3 +219,114 @@ fn is_closed(class: &Class) -> bool {
         }),
     }
 }
+
+/// Sets of literals such that every topic with a match has at least one literal of each set, where it must stand.
+pub(crate) fn guards(hir: &Hir, folded: bool) -> Vec<Vec<Literal>> {
+    let items = flatten(hir);
+    let at_start = matches!(
+        items.first().map(|hir| hir.kind()),
+        Some(HirKind::Look(Look::Start))
+    );
+    let at_end = items.len() > 1
+        && matches!(
+            items.last().map(|hir| hir.kind()),
+            Some(HirKind::Look(Look::End))
+        );
+    let items = &items[usize::from(at_start)..items.len() - usize::from(at_end)];
+    let mut guards = Vec::new();
+    let mut from = 0;
+    while from < items.len() {
+        // The longest run of parts whose strings can be spelled out.
+        let mut run: Option<(usize, Vec<String>)> = None;
+        let mut so_far = vec![String::new()];
+        for (at, item) in items.iter().enumerate().skip(from) {
+            let Some(next) =
+                required_strings(item, folded).and_then(|strings| cross(&so_far, &strings))
+            else {
+                break;
+            };
+            so_far = next;
+            run = Some((at + 1, so_far.clone()));
+        }
+        match run {
+            Some((to, strings)) => {
+                let place = match (at_start && from == 0, at_end && to == items.len()) {
+                    (true, true) => Place::Whole,
+                    (true, false) => Place::Start,
+                    (false, true) => Place::End,
+                    (false, false) => Place::Anywhere,
+                };
+                if !strings.is_empty() && strings.iter().all(|text| !text.is_empty()) {
+                    guards.push(
+                        strings
+                            .into_iter()
+                            .map(|text| Literal::new(place, text))
+                            .collect(),
+                    );
+                }
+                from = to;
+            }
+            None => {
+                guards.extend(inner_guards(items[from], folded));
+                from += 1;
+            }
+        }
+    }
+    guards
+}
+
+/// As [`strings`], but for a guard: folded, every text of a part may stand for itself, since its topic is folded too.
+fn required_strings(hir: &Hir, folded: bool) -> Option<Vec<String>> {
+    match (hir.kind(), folded) {
+        (HirKind::Literal(literal), true) => Some(vec![crate::fold::fold_str(
+            std::str::from_utf8(&literal.0).ok()?,
+        )]),
+        // What only looks takes no room, and a guard need not say what it sees.
+        (HirKind::Look(look), _) if !matches!(look, Look::Start | Look::End) => {
+            Some(vec![String::new()])
+        }
+        _ => strings(hir, folded),
+    }
+}
+
+/// The guards of one part that cannot be spelled out.
+fn inner_guards(hir: &Hir, folded: bool) -> Vec<Vec<Literal>> {
+    let anywhere = |guards: Vec<Vec<Literal>>| {
+        let open = |literal: Literal| Literal::new(Place::Anywhere, literal.text);
+        guards
+            .into_iter()
+            .map(move |set| set.into_iter().map(open).collect())
+    };
+    match hir.kind() {
+        HirKind::Capture(capture) => inner_guards(&capture.sub, folded),
+        HirKind::Concat(_) => anywhere(guards(hir, folded)).collect(),
+        HirKind::Repetition(repetition) if repetition.min > 0 => {
+            anywhere(guards(&repetition.sub, folded)).collect()
+        }
+        HirKind::Alternation(parts) => {
+            // One set for each branch, together: whichever branch matches, its literal is there.
+            let mut all = Vec::new();
+            for part in parts {
+                let best =
+                    anywhere(guards(part, folded)).max_by_key(|set: &Vec<Literal>| shortest(set));
+                match best {
+                    Some(mut set) => all.append(&mut set),
+                    None => return Vec::new(),
+                }
+            }
+            if all.len() > MAX_STRINGS {
+                Vec::new()
+            } else {
+                vec![all]
+            }
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn shortest(set: &[Literal]) -> usize {
+    set.iter()
+        .map(|literal| literal.text.len())
+        .min()
+        .unwrap_or(0)
+}

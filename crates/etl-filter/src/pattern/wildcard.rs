@@ -57,7 +57,6 @@ fn normalise(pattern: &str) -> String {
 }
 
 /// Literals of a pattern, each of which every matching topic has.
-#[allow(dead_code, reason = "the literal engines read them")]
 pub(crate) fn guards(pattern: &str) -> Vec<Literal> {
     let mut guards = Vec::new();
     let mut start = 0;

@@ -1,0 +1,170 @@
+//! Patterns without a literal: nothing about them can be looked up, so each topic is run through all of them.
+//!
+//! Regular expressions among them are compiled together into a few automata, bounded in size, which read the topic once each. What
+//! does not fit, looks at Unicode word boundaries, or is no regular expression is asked one by one; such patterns are the ones whose
+//! number a topic's cost depends on, and [`Stats`](crate::Stats) counts them.
+
+use regex_automata::dfa::{Automaton, StartKind, dense};
+use regex_automata::nfa::thompson::{self, WhichCaptures};
+use regex_automata::util::primitives::StateID;
+use regex_automata::{Input, MatchKind, PatternID};
+use regex_syntax::hir::Hir;
+
+use crate::scratch::BitList;
+
+/// Bytes that one automaton may take, and that building it may take beside.
+const AUTOMATON_BYTES: usize = 1 << 20;
+/// Patterns that are tried together at first.
+const TOGETHER: usize = 64;
+
+/// Several expressions as one automaton.
+#[derive(Debug)]
+struct Automata {
+    dfa: dense::DFA<Vec<u32>>,
+    /// What to do for each of its patterns.
+    values: Vec<u32>,
+    /// How many patterns the automata before it have.
+    before: u32,
+}
+
+/// All patterns without a literal.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    automata: Vec<Automata>,
+    /// Words of what has to be asked one by one.
+    single: Vec<u32>,
+}
+
+impl Rest {
+    /// `expressions` with what to do if they match, and what to do if they have to be asked one by one; `single` of the latter.
+    pub(crate) fn new(expressions: Vec<(Hir, u32, u32)>, single: Vec<u32>) -> Self {
+        let mut this = Self {
+            automata: Vec::new(),
+            single,
+        };
+        let mut groups: Vec<Vec<(Hir, u32, u32)>> = Vec::new();
+        for expression in expressions {
+            match groups.last_mut() {
+                Some(group) if group.len() < TOGETHER => group.push(expression),
+                _ => groups.push(vec![expression]),
+            }
+        }
+        // A group that is too large for one automaton is halved until it fits.
+        while let Some(mut group) = groups.pop() {
+            match automaton(&group) {
+                Some(dfa) => {
+                    let values: Vec<u32> = group.iter().map(|(_, value, _)| *value).collect();
+                    let before = this.together() as u32;
+                    this.automata.push(Automata {
+                        dfa,
+                        values,
+                        before,
+                    });
+                }
+                None if group.len() > 1 => {
+                    let right = group.split_off(group.len() / 2);
+                    groups.push(right);
+                    groups.push(group);
+                }
+                None => this.single.extend(group.iter().map(|(_, _, check)| *check)),
+            }
+        }
+        this
+    }
+
+    /// Calls `found` with the word of every expression that matches, once, and of every single pattern. `reported` is empty, and
+    /// emptied again.
+    pub(crate) fn find(&self, topic: &[u8], reported: &mut BitList, mut found: impl FnMut(u32)) {
+        for automata in &self.automata {
+            automata.find(topic, reported, &mut found);
+        }
+        reported.clear();
+        self.single.iter().for_each(|word| found(*word));
+    }
+
+    pub(crate) fn automata(&self) -> usize {
+        self.automata.len()
+    }
+
+    /// Expressions that run in automata.
+    pub(crate) fn together(&self) -> usize {
+        self.automata
+            .iter()
+            .map(|automata| automata.values.len())
+            .sum()
+    }
+
+    /// Patterns that are asked one by one.
+    pub(crate) fn single(&self) -> usize {
+        self.single.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let automata = self
+            .automata
+            .iter()
+            .map(|automata| automata.dfa.memory_usage() + automata.values.capacity() * 4);
+        automata.sum::<usize>() + self.single.capacity() * 4
+    }
+}
+
+impl Automata {
+    fn find(&self, topic: &[u8], reported: &mut BitList, found: &mut impl FnMut(u32)) {
+        let Ok(mut state) = self.dfa.start_state_forward(&Input::new(topic)) else {
+            return;
+        };
+        let mut last = StateID::ZERO;
+        let mut report = |state: StateID| {
+            // Staying in a state finds nothing new.
+            if self.dfa.is_match_state(state) && state != last {
+                last = state;
+                for index in 0..self.dfa.match_len(state) {
+                    let pattern: PatternID = self.dfa.match_pattern(state, index);
+                    if let Some(value) = self.values.get(pattern.as_usize())
+                        && reported.insert(self.before + pattern.as_u32())
+                    {
+                        found(*value);
+                    }
+                }
+            }
+        };
+        for byte in topic {
+            state = self.dfa.next_state(state, *byte);
+            if self.dfa.is_special_state(state) {
+                if self.dfa.is_dead_state(state) || self.dfa.is_quit_state(state) {
+                    return;
+                }
+                report(state);
+            }
+        }
+        report(self.dfa.next_eoi_state(state));
+    }
+}
+
+/// One automaton of all expressions, if it stays within bounds.
+fn automaton(expressions: &[(Hir, u32, u32)]) -> Option<dense::DFA<Vec<u32>>> {
+    let looks = |hir: &Hir| hir.properties().look_set().contains_word_unicode();
+    if expressions.iter().any(|(hir, _, _)| looks(hir)) {
+        return None;
+    }
+    let expressions: Vec<&Hir> = expressions.iter().map(|(hir, _, _)| hir).collect();
+    let nfa = thompson::Compiler::new()
+        .configure(
+            thompson::Config::new()
+                .which_captures(WhichCaptures::None)
+                .nfa_size_limit(Some(AUTOMATON_BYTES)),
+        )
+        .build_many_from_hir(&expressions)
+        .ok()?;
+    dense::Builder::new()
+        .configure(
+            dense::Config::new()
+                .match_kind(MatchKind::All)
+                .start_kind(StartKind::Unanchored)
+                .accelerate(false)
+                .dfa_size_limit(Some(AUTOMATON_BYTES))
+                .determinize_size_limit(Some(4 * AUTOMATON_BYTES)),
+        )
+        .build_from_nfa(&nfa)
+        .ok()
+}
