@@ -118,7 +118,7 @@ impl Engine {
         if !self.folded.is_empty() {
             self.folded
                 .find(self.sources.text(), folded, seen, |value| {
-                    run.perform(value)
+                    run.perform(value);
                 });
         }
         self.rest.find(topic, reported, |value| run.perform(value));

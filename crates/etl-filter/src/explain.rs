@@ -185,7 +185,7 @@ fn outcome(filter: &TopicFilter, topic: &str) -> Outcome {
             .nth(index)
             .map_or(topic.len(), |(byte, _)| byte)
     };
-    let matched = naive::filter_matches(&filter.clone().with_negate(false), topic);
+    let matched = naive::pattern_matches(filter, topic);
     let whole = 0..topic.len();
     let differs = |at: Option<usize>, reason: String| Outcome::Differs { at, reason };
     match filter.kind() {

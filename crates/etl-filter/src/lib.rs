@@ -39,6 +39,7 @@ mod rule;
 mod scratch;
 mod set;
 mod source;
+mod stats;
 mod tree;
 mod value;
 
@@ -49,3 +50,4 @@ pub use limits::{Limits, MAX_RULES};
 pub use rule::{Kind, MAX_DEPTH, Rule, RuleId, TopicFilter, UnknownKind};
 pub use scratch::Scratch;
 pub use set::RuleSet;
+pub use stats::{EngineStats, Stats};

@@ -2,53 +2,81 @@
 //!
 //! Slow and plain on purpose. The tests hold every engine to it, and so can a program that doubts a result.
 
+use std::collections::HashMap;
+
 use regex_automata::meta;
 use regex_automata::util::syntax;
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 
 use crate::rule::{Kind, Node, Rule, TopicFilter};
 
-/// Whether `rule` matches `topic`. A filter whose pattern is invalid matches nothing before its negation.
-pub fn matches(rule: &Rule, topic: &str) -> bool {
-    match &rule.node {
-        Node::Filter(filter) => filter_matches(filter, topic),
-        Node::Any(rules) => rules.iter().any(|rule| matches(rule, topic)),
-        Node::All(rules) => rules.iter().all(|rule| matches(rule, topic)),
-        Node::Not(rule) => !matches(rule, topic),
-        Node::TooDeep => false,
+/// A naive matcher. It keeps the expressions that it compiled, and nothing else.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    expressions: HashMap<(String, bool), Option<meta::Regex>>,
+}
+
+impl Oracle {
+    /// Whether `rule` matches `topic`. A filter whose pattern is invalid matches nothing before its negation.
+    pub fn matches(&mut self, rule: &Rule, topic: &str) -> bool {
+        match &rule.node {
+            Node::Filter(filter) => self.filter_matches(filter, topic),
+            Node::Any(rules) => rules.iter().any(|rule| self.matches(rule, topic)),
+            Node::All(rules) => rules.iter().all(|rule| self.matches(rule, topic)),
+            Node::Not(rule) => !self.matches(rule, topic),
+            Node::TooDeep => false,
+        }
+    }
+
+    /// Whether `filter`, its negation included, matches `topic`.
+    pub fn filter_matches(&mut self, filter: &TopicFilter, topic: &str) -> bool {
+        let matched = if filter.kind() == Kind::Regex {
+            let key = (filter.pattern().to_owned(), filter.is_case_sensitive());
+            let expression = self
+                .expressions
+                .entry(key)
+                .or_insert_with(|| expression(filter));
+            expression
+                .as_ref()
+                .is_some_and(|expression| expression.is_match(topic))
+        } else {
+            pattern_matches(filter, topic)
+        };
+        matched != filter.is_negated()
     }
 }
 
-/// Whether `filter`, its negation included, matches `topic`.
-pub fn filter_matches(filter: &TopicFilter, topic: &str) -> bool {
-    let matched = if filter.kind() == Kind::Regex {
-        regex(filter.pattern(), filter.is_case_sensitive(), topic)
-    } else {
-        let characters = |text: &str| -> Vec<char> {
-            let fold = |character| {
-                if filter.is_case_sensitive() {
-                    character
-                } else {
-                    smallest_of_class(character)
-                }
-            };
-            text.chars().map(fold).collect()
-        };
-        let (pattern, topic) = (characters(filter.pattern()), characters(topic));
-        match filter.kind() {
-            Kind::Exact => topic == pattern,
-            Kind::Prefix => topic.starts_with(&pattern),
-            Kind::Suffix => topic.ends_with(&pattern),
-            Kind::Contains => {
-                pattern.is_empty() || topic.windows(pattern.len()).any(|window| window == pattern)
-            }
-            Kind::Wildcard => wildcard(&pattern, &topic),
-            Kind::Mqtt => mqtt(&pattern, &topic),
-            Kind::Nats => nats(&pattern, &topic),
-            Kind::Regex => false,
+fn expression(filter: &TopicFilter) -> Option<meta::Regex> {
+    let syntax = syntax::Config::new().case_insensitive(!filter.is_case_sensitive());
+    meta::Regex::builder()
+        .syntax(syntax)
+        .build(filter.pattern())
+        .ok()
+}
+
+/// Whether the pattern of `filter`, which is no expression, matches `topic`.
+pub(crate) fn pattern_matches(filter: &TopicFilter, topic: &str) -> bool {
+    let fold = |character| {
+        if filter.is_case_sensitive() {
+            character
+        } else {
+            smallest_of_class(character)
         }
     };
-    matched != filter.is_negated()
+    let characters = |text: &str| -> Vec<char> { text.chars().map(fold).collect() };
+    let (pattern, topic) = (characters(filter.pattern()), characters(topic));
+    match filter.kind() {
+        Kind::Exact => topic == pattern,
+        Kind::Prefix => topic.starts_with(&pattern),
+        Kind::Suffix => topic.ends_with(&pattern),
+        Kind::Contains => {
+            pattern.is_empty() || topic.windows(pattern.len()).any(|window| window == pattern)
+        }
+        Kind::Wildcard => wildcard(&pattern, &topic),
+        Kind::Mqtt => mqtt(&pattern, &topic),
+        Kind::Nats => nats(&pattern, &topic),
+        Kind::Regex => false,
+    }
 }
 
 /// The least character equal to `character` without regard to case, by the table of regex-syntax.
@@ -87,14 +115,6 @@ fn wildcard(pattern: &[char], topic: &[char]) -> bool {
         }
     }
     reached[topic.len()]
-}
-
-fn regex(pattern: &str, case_sensitive: bool, topic: &str) -> bool {
-    let syntax = syntax::Config::new().case_insensitive(!case_sensitive);
-    meta::Regex::builder()
-        .syntax(syntax)
-        .build(pattern)
-        .is_ok_and(|regex| regex.is_match(topic))
 }
 
 /// Section 4.7 of MQTT 5.0, level by level.

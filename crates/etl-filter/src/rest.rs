@@ -1,14 +1,15 @@
 //! Patterns without a literal: nothing about them can be looked up, so each topic is run through all of them.
 //!
-//! Regular expressions among them are compiled together into a few automata, bounded in size, which read the topic once each. What
-//! does not fit, looks at Unicode word boundaries, or is no regular expression is asked one by one; such patterns are the ones whose
-//! number a topic's cost depends on, and [`Stats`](crate::Stats) counts them.
+//! Regular expressions among them are compiled together into a few automata, bounded in size, which read the topic once each. The
+//! automata know ASCII alone, which keeps them some tens of times smaller; where a topic goes beyond it, their expressions are asked
+//! one by one. So is always what does not fit into an automaton or is no regular expression: these are the patterns whose number
+//! a topic's cost depends on, and [`Stats`](crate::Stats) counts them.
 
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson::{self, WhichCaptures};
 use regex_automata::util::primitives::StateID;
 use regex_automata::{Input, MatchKind, PatternID};
-use regex_syntax::hir::Hir;
+use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Repetition};
 
 use crate::scratch::BitList;
 
@@ -16,13 +17,15 @@ use crate::scratch::BitList;
 const AUTOMATON_BYTES: usize = 1 << 20;
 /// Patterns that are tried together at first.
 const TOGETHER: usize = 64;
+/// Fewer expressions than this are asked one by one: an automaton would take longer to build than it saves.
+const WORTH_AN_AUTOMATON: usize = 4;
 
 /// Several expressions as one automaton.
 #[derive(Debug)]
 struct Automata {
     dfa: dense::DFA<Vec<u32>>,
-    /// What to do for each of its patterns.
-    values: Vec<u32>,
+    /// What to do for each of its patterns if it matches, and what to do if it has to be asked by itself.
+    values: Vec<(u32, u32)>,
     /// How many patterns the automata before it have.
     before: u32,
 }
@@ -42,6 +45,11 @@ impl Rest {
             automata: Vec::new(),
             single,
         };
+        if expressions.len() < WORTH_AN_AUTOMATON {
+            this.single
+                .extend(expressions.iter().map(|(_, _, check)| *check));
+            return this;
+        }
         let mut groups: Vec<Vec<(Hir, u32, u32)>> = Vec::new();
         for expression in expressions {
             match groups.last_mut() {
@@ -53,7 +61,10 @@ impl Rest {
         while let Some(mut group) = groups.pop() {
             match automaton(&group) {
                 Some(dfa) => {
-                    let values: Vec<u32> = group.iter().map(|(_, value, _)| *value).collect();
+                    let values = group
+                        .iter()
+                        .map(|(_, value, check)| (*value, *check))
+                        .collect();
                     let before = this.together() as u32;
                     this.automata.push(Automata {
                         dfa,
@@ -75,8 +86,13 @@ impl Rest {
     /// Calls `found` with the word of every expression that matches, once, and of every single pattern. `reported` is empty, and
     /// emptied again.
     pub(crate) fn find(&self, topic: &[u8], reported: &mut BitList, mut found: impl FnMut(u32)) {
+        let ascii = topic.is_ascii();
         for automata in &self.automata {
-            automata.find(topic, reported, &mut found);
+            if ascii {
+                automata.find(topic, reported, &mut found);
+            } else {
+                automata.values.iter().for_each(|(_, check)| found(*check));
+            }
         }
         reported.clear();
         self.single.iter().for_each(|word| found(*word));
@@ -103,7 +119,7 @@ impl Rest {
         let automata = self
             .automata
             .iter()
-            .map(|automata| automata.dfa.memory_usage() + automata.values.capacity() * 4);
+            .map(|automata| automata.dfa.memory_usage() + automata.values.capacity() * 8);
         automata.sum::<usize>() + self.single.capacity() * 4
     }
 }
@@ -120,7 +136,7 @@ impl Automata {
                 last = state;
                 for index in 0..self.dfa.match_len(state) {
                     let pattern: PatternID = self.dfa.match_pattern(state, index);
-                    if let Some(value) = self.values.get(pattern.as_usize())
+                    if let Some((value, _)) = self.values.get(pattern.as_usize())
                         && reported.insert(self.before + pattern.as_u32())
                     {
                         found(*value);
@@ -141,13 +157,9 @@ impl Automata {
     }
 }
 
-/// One automaton of all expressions, if it stays within bounds.
+/// One automaton of all expressions, for ASCII topics, if it stays within bounds.
 fn automaton(expressions: &[(Hir, u32, u32)]) -> Option<dense::DFA<Vec<u32>>> {
-    let looks = |hir: &Hir| hir.properties().look_set().contains_word_unicode();
-    if expressions.iter().any(|(hir, _, _)| looks(hir)) {
-        return None;
-    }
-    let expressions: Vec<&Hir> = expressions.iter().map(|(hir, _, _)| hir).collect();
+    let expressions: Vec<Hir> = expressions.iter().map(|(hir, _, _)| ascii(hir)).collect();
     let nfa = thompson::Compiler::new()
         .configure(
             thompson::Config::new()
@@ -156,15 +168,42 @@ fn automaton(expressions: &[(Hir, u32, u32)]) -> Option<dense::DFA<Vec<u32>>> {
         )
         .build_many_from_hir(&expressions)
         .ok()?;
+    let mut config = dense::Config::new()
+        .match_kind(MatchKind::All)
+        .start_kind(StartKind::Unanchored)
+        .accelerate(false)
+        .unicode_word_boundary(true)
+        .dfa_size_limit(Some(AUTOMATON_BYTES))
+        .determinize_size_limit(Some(4 * AUTOMATON_BYTES));
+    for byte in 0x80..=0xFF {
+        config = config.quit(byte, true);
+    }
     dense::Builder::new()
-        .configure(
-            dense::Config::new()
-                .match_kind(MatchKind::All)
-                .start_kind(StartKind::Unanchored)
-                .accelerate(false)
-                .dfa_size_limit(Some(AUTOMATON_BYTES))
-                .determinize_size_limit(Some(4 * AUTOMATON_BYTES)),
-        )
+        .configure(config)
         .build_from_nfa(&nfa)
         .ok()
+}
+
+/// The expression with everything left out that only topics beyond ASCII can match.
+fn ascii(hir: &Hir) -> Hir {
+    match hir.kind() {
+        HirKind::Literal(literal) if literal.0.is_ascii() => hir.clone(),
+        HirKind::Literal(_) => Hir::fail(),
+        HirKind::Class(Class::Unicode(class)) => {
+            let mut class = class.clone();
+            class.intersect(&ClassUnicode::new([ClassUnicodeRange::new('\0', '\x7F')]));
+            Hir::class(Class::Unicode(class))
+        }
+        HirKind::Repetition(repetition) => {
+            let sub = Box::new(ascii(&repetition.sub));
+            Hir::repetition(Repetition {
+                sub,
+                ..repetition.clone()
+            })
+        }
+        HirKind::Capture(capture) => ascii(&capture.sub),
+        HirKind::Concat(parts) => Hir::concat(parts.iter().map(ascii).collect()),
+        HirKind::Alternation(parts) => Hir::alternation(parts.iter().map(ascii).collect()),
+        HirKind::Empty | HirKind::Class(Class::Bytes(_)) | HirKind::Look(_) => hir.clone(),
+    }
 }

@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::explain::{self, Explanation};
 use crate::rule::{Rule, RuleId};
 use crate::scratch::Scratch;
+use crate::stats::Stats;
 
 /// Many rules, asked all at once.
 ///
@@ -55,6 +56,11 @@ impl RuleSet {
     /// A rule as it was added; none if the set has no rule of that id.
     pub fn rule(&self, id: RuleId) -> Option<Rule> {
         self.engine.sources.rule(id.index())
+    }
+
+    /// What the set holds, and which engine took how much of it.
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.engine)
     }
 
     /// Working memory of the size that this set needs.

@@ -76,10 +76,6 @@ impl Lists {
         rest.get(..*count as usize).unwrap_or(&[])
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     pub(crate) fn shrink(&mut self) {
         self.0.shrink_to_fit();
     }

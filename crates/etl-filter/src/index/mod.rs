@@ -156,9 +156,18 @@ impl Index {
         self.anywhere as usize
     }
 
-    /// The number of literals at a place.
-    pub(crate) fn count(&self, place: Place) -> usize {
-        self.counts[place as usize]
+    /// The number of literals at a place, and the bytes of what finds them there.
+    pub(crate) fn stats(&self, place: Place) -> (usize, usize) {
+        let count = self.counts[place as usize];
+        let tables = match place {
+            Place::Whole => self.whole.bytes(),
+            Place::Start => self.start.bytes(),
+            Place::End => self.end.bytes(),
+            Place::Anywhere => {
+                self.windows.bytes() + self.heads.bytes() + self.groups.capacity() * 4
+            }
+        };
+        (count, tables + count * size_of::<Record>())
     }
 
     pub(crate) fn bytes(&self) -> usize {

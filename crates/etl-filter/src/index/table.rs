@@ -10,7 +10,6 @@ pub(crate) struct Table {
     filter: Filter,
     /// Hash and number, or [`EMPTY`]. Never full.
     entries: Vec<(u32, u32)>,
-    keys: usize,
 }
 
 const EMPTY: (u32, u32) = (0, u32::MAX);
@@ -32,11 +31,7 @@ impl Table {
             }
             entries[at] = (hash as u32, number);
         }
-        Self {
-            filter,
-            entries,
-            keys: pairs.len(),
-        }
+        Self { filter, entries }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -63,10 +58,6 @@ impl Table {
                 at + 1
             };
         }
-    }
-
-    pub(crate) fn keys(&self) -> usize {
-        self.keys
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -45,17 +45,6 @@ impl Literal {
             text: text.into(),
         }
     }
-
-    /// Whether `topic` has the text at the place.
-    pub(crate) fn holds(&self, topic: &[u8]) -> bool {
-        let text = self.text.as_bytes();
-        match self.place {
-            Place::Whole => topic == text,
-            Place::Start => topic.starts_with(text),
-            Place::End => topic.ends_with(text),
-            Place::Anywhere => memchr::memmem::find(topic, text).is_some(),
-        }
-    }
 }
 
 /// What a pattern means.

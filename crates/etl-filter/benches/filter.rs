@@ -1,0 +1,280 @@
+//! What a lookup costs, against the number of rules: one JSON record a line.
+//!
+//! `cargo bench -p etl-filter --bench filter -- [RULES …] [--beside]` (10,000, 100,000 and 1,000,000 if none are given). With
+//! `--beside`, in the same run and where they can be built: the engines that the index replaced (an FST of prefixes and one of reversed suffixes, an
+//! Aho-Corasick automaton of literals), a linear scan, globset, and a regex set.
+
+#[path = "../tests/support/workload.rs"]
+mod workload;
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use etl_filter::{Kind, RuleSet, TopicFilter};
+use workload::Workload;
+
+/// Nanoseconds a topic: topics in small parts, each several times, of which the quickest counts. What else runs on the machine only
+/// ever adds. Between two passes over a part all other parts run, so that the caches hold what they would.
+fn measure(topics: &[String], mut run: impl FnMut(&str) -> usize) -> (f64, usize) {
+    const PART: usize = 500;
+    let mut best = vec![f64::INFINITY; topics.len().div_ceil(PART)];
+    let mut found = 0;
+    for _ in 0..7 {
+        found = 0;
+        for (part, best) in topics.chunks(PART).zip(&mut best) {
+            let start = Instant::now();
+            found += part
+                .iter()
+                .map(|topic| run(black_box(topic)))
+                .sum::<usize>();
+            *best = best.min(start.elapsed().as_nanos() as f64);
+        }
+    }
+    (best.iter().sum::<f64>() / topics.len() as f64, found)
+}
+
+/// Processor time of this process so far, all threads together; 0 where the system does not say.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    // The 14th and 15th fields, in hundredths of a second.
+    fields
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum::<f64>()
+        / 100.0
+}
+
+fn print(scenario: &str, rules: usize, record: &[(&str, f64)]) {
+    let fields: String = record
+        .iter()
+        .map(|(name, value)| format!(",\"{name}\":{value:.3}"))
+        .collect();
+    println!("{{\"scenario\":\"{scenario}\",\"rules\":{rules}{fields}}}");
+}
+
+fn main() {
+    let mut sizes: Vec<usize> = std::env::args()
+        .skip(1)
+        .filter_map(|text| text.replace('_', "").parse().ok())
+        .collect();
+    let beside = std::env::args().any(|argument| argument == "--beside");
+    if sizes.is_empty() {
+        sizes = vec![10_000, 100_000, 1_000_000];
+    }
+    for rules in sizes {
+        let workload = Workload::new(rules, 42);
+        filter_uncached(&workload);
+        if beside {
+            alternatives(&workload);
+        }
+    }
+}
+
+fn filter_uncached(workload: &Workload) {
+    let rules = workload.filters.len();
+    let mut builder = RuleSet::builder();
+    for filter in &workload.filters {
+        builder.add(filter.clone());
+    }
+    let (start, cpu) = (Instant::now(), cpu_seconds());
+    let set = builder.build().expect("the workload is valid");
+    let (build_seconds, build_cpu_seconds) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    drop(builder);
+    let mut scratch = set.scratch();
+    let (nanoseconds, found) = measure(&workload.topics, |topic| {
+        set.matches(topic, &mut scratch).len()
+    });
+    let checked: usize = workload
+        .topics
+        .iter()
+        .map(|topic| {
+            set.matches(topic, &mut scratch);
+            scratch.checked()
+        })
+        .sum();
+    let topics = workload.topics.len() as f64;
+    let hits = workload
+        .topics
+        .iter()
+        .filter(|topic| !set.matches(topic, &mut scratch).is_empty())
+        .count() as f64;
+    let stats = set.stats();
+    print(
+        "filter_uncached",
+        rules,
+        &[
+            ("ns_per_topic", nanoseconds),
+            (
+                "bytes_per_rule",
+                (stats.memory_bytes - stats.pattern_bytes) as f64 / rules as f64,
+            ),
+            (
+                "pattern_bytes_per_rule",
+                stats.pattern_bytes as f64 / rules as f64,
+            ),
+            ("build_seconds", build_seconds),
+            ("build_cpu_seconds", build_cpu_seconds),
+            ("rules_per_topic", found as f64 / topics),
+            ("checked_per_topic", checked as f64 / topics),
+            ("topics_with_a_rule", hits / topics),
+        ],
+    );
+    eprintln!("{stats:#?}");
+}
+
+fn patterns(workload: &Workload, kind: Kind) -> Vec<&str> {
+    let mut all: Vec<&str> = workload
+        .filters
+        .iter()
+        .filter(|filter| filter.kind() == kind)
+        .map(TopicFilter::pattern)
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// What else could be done with the same rules, or with those of one kind.
+fn alternatives(workload: &Workload) {
+    let rules = workload.filters.len();
+    let topics = &workload.topics;
+
+    // Prefixes and suffixes by FST walk.
+    let prefixes = patterns(workload, Kind::Prefix);
+    let start = Instant::now();
+    let map = fst::Map::from_iter(
+        prefixes
+            .iter()
+            .enumerate()
+            .map(|(value, key)| (key, value as u64)),
+    )
+    .expect("sorted");
+    let build = start.elapsed().as_secs_f64();
+    let (nanoseconds, _) = measure(topics, |topic| fst_prefixes(map.as_fst(), topic.bytes()));
+    let bytes = map.as_fst().as_bytes().len() as f64 / prefixes.len() as f64;
+    print(
+        "prefixes_by_fst",
+        rules,
+        &[
+            ("ns_per_topic", nanoseconds),
+            ("bytes_per_rule", bytes),
+            ("build_seconds", build),
+        ],
+    );
+    only(workload, "prefixes_by_index", &[Kind::Prefix]);
+
+    // Literals that may stand anywhere, by Aho-Corasick.
+    let contains = patterns(workload, Kind::Contains);
+    let start = Instant::now();
+    let automaton = aho_corasick::AhoCorasick::new(&contains).expect("it fits");
+    let build = start.elapsed().as_secs_f64();
+    let (nanoseconds, _) = measure(topics, |topic| {
+        automaton.find_overlapping_iter(topic).count()
+    });
+    let bytes = automaton.memory_usage() as f64 / contains.len() as f64;
+    print(
+        "contains_by_aho_corasick",
+        rules,
+        &[
+            ("ns_per_topic", nanoseconds),
+            ("bytes_per_rule", bytes),
+            ("build_seconds", build),
+        ],
+    );
+    only(workload, "contains_by_index", &[Kind::Contains]);
+
+    if rules <= 100_000 {
+        let few = &topics[..topics.len().min(20_000_000 / rules)];
+        let scan: Vec<_> = workload.filters.iter().map(workload::Scan::new).collect();
+        let (nanoseconds, _) = measure(few, |topic| {
+            scan.iter().filter(|scan| scan.matches(topic)).count()
+        });
+        print("linear_scan", rules, &[("ns_per_topic", nanoseconds)]);
+    }
+    if rules <= 10_000 {
+        let start = Instant::now();
+        let mut builder = globset::GlobSetBuilder::new();
+        for filter in workload
+            .filters
+            .iter()
+            .filter(|filter| filter.kind() != Kind::Regex)
+        {
+            builder.add(workload::glob(filter));
+        }
+        let set = builder.build().expect("it fits");
+        let build = start.elapsed().as_secs_f64();
+        let (nanoseconds, _) = measure(topics, |topic| set.matches(topic).len());
+        print(
+            "globset_without_regexes",
+            rules,
+            &[("ns_per_topic", nanoseconds), ("build_seconds", build)],
+        );
+    }
+    if rules <= 1_000 {
+        let start = Instant::now();
+        let all = workload.filters.iter().map(workload::expression);
+        let set = regex::RegexSetBuilder::new(all)
+            .size_limit(1 << 30)
+            .dfa_size_limit(1 << 28)
+            .build();
+        let build = start.elapsed().as_secs_f64();
+        if let Ok(set) = set {
+            let few = &topics[..topics.len().min(1_000)];
+            let (nanoseconds, _) = measure(few, |topic| set.matches(topic).len());
+            print(
+                "regex_set",
+                rules,
+                &[("ns_per_topic", nanoseconds), ("build_seconds", build)],
+            );
+        }
+    }
+}
+
+/// The index with the rules of some kinds alone.
+fn only(workload: &Workload, scenario: &str, kinds: &[Kind]) {
+    let mut builder = RuleSet::builder();
+    for filter in workload
+        .filters
+        .iter()
+        .filter(|filter| kinds.contains(&filter.kind()))
+    {
+        builder.add(filter.clone());
+    }
+    let start = Instant::now();
+    let set = builder.build().expect("the workload is valid");
+    let build = start.elapsed().as_secs_f64();
+    let mut scratch = set.scratch();
+    let (nanoseconds, _) = measure(&workload.topics, |topic| {
+        set.matches(topic, &mut scratch).len()
+    });
+    let stats = set.stats();
+    let bytes = (stats.memory_bytes - stats.pattern_bytes) as f64 / set.len() as f64;
+    print(
+        scenario,
+        workload.filters.len(),
+        &[
+            ("ns_per_topic", nanoseconds),
+            ("bytes_per_rule", bytes),
+            ("build_seconds", build),
+        ],
+    );
+}
+
+fn fst_prefixes<D: AsRef<[u8]>>(fst: &fst::raw::Fst<D>, topic: impl Iterator<Item = u8>) -> usize {
+    let mut node = fst.root();
+    let mut found = 0;
+    for byte in topic {
+        let Some(index) = node.find_input(byte) else {
+            break;
+        };
+        node = fst.node(node.transition(index).addr);
+        found += usize::from(node.is_final());
+    }
+    found
+}
