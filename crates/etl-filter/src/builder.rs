@@ -130,6 +130,7 @@ impl RuleSetBuilder {
         let mut planner = Planner::new(self.limits);
         let mut trees = Vec::with_capacity(self.rules.len());
         let mut filter_number = 0;
+        let mut written = 0;
         for batch in self.rules.chunks(BATCH) {
             let filters: Vec<&TopicFilter> = batch.iter().flat_map(Rule::filters).collect();
             let mut parsed = parse_all(&filters, &self.limits, threads).into_iter();
@@ -146,13 +147,13 @@ impl RuleSetBuilder {
                     };
                     place += 1;
                     filter_number += 1;
+                    written += filter.pattern().len();
                     slot.map_err(|problem| {
                         BuildError::of_filter(index, place - 1, filter.clone(), problem)
                     })
                 };
                 trees.push(simplify(rule, false, &mut slot)?);
-                if let Some(problem) =
-                    planner::over_budget(sources.bytes() + planner.bytes(), &self.limits)
+                if let Some(problem) = planner::over_budget(written + planner.bytes(), &self.limits)
                 {
                     return Err(BuildError::of_rule(index, problem));
                 }
@@ -166,6 +167,13 @@ impl RuleSetBuilder {
             )),
             None => Ok(RuleSet::new(engine)),
         }
+    }
+}
+
+impl<R: Into<Rule>> Extend<R> for RuleSetBuilder {
+    /// Adds rules in their order.
+    fn extend<I: IntoIterator<Item = R>>(&mut self, rules: I) {
+        self.rules.extend(rules.into_iter().map(Into::into));
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use regex_automata::util::look::Look as EngineLook;
 use regex_automata::util::look::LookMatcher;
-use regex_syntax::hir::{Class, Hir, HirKind, Look};
+use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
 use super::character_at;
 use crate::error::{BuildErrorKind, Problem};
@@ -159,29 +159,49 @@ impl Compiler {
                 ends.into_iter().for_each(|end| self.land(end));
                 Ok(())
             }
-            HirKind::Repetition(repetition) => {
-                for _ in 0..repetition.min {
-                    self.part(&repetition.sub)?;
+            HirKind::Repetition(repetition) => self.repetition(repetition),
+        }
+    }
+
+    /// Compiles the repeated part once and copies it, so that many copies of something large cost no more than their words.
+    fn repetition(&mut self, repetition: &Repetition) -> Result<(), Problem> {
+        let origin = self.code.len();
+        self.part(&repetition.sub)?;
+        let block = self.code.split_off(origin);
+        if block.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..repetition.min {
+            self.copy(&block, origin)?;
+        }
+        match repetition.max {
+            None => {
+                let split = self.push(SPLIT, 0)?;
+                self.copy(&block, origin)?;
+                self.push(JUMP, split as u32)?;
+                self.land(split);
+            }
+            Some(max) => {
+                let mut splits = Vec::new();
+                for _ in repetition.min..max {
+                    splits.push(self.push(SPLIT, 0)?);
+                    self.copy(&block, origin)?;
                 }
-                match repetition.max {
-                    None => {
-                        let split = self.push(SPLIT, 0)?;
-                        self.part(&repetition.sub)?;
-                        self.push(JUMP, split as u32)?;
-                        self.land(split);
-                    }
-                    Some(max) => {
-                        let mut splits = Vec::new();
-                        for _ in repetition.min..max {
-                            splits.push(self.push(SPLIT, 0)?);
-                            self.part(&repetition.sub)?;
-                        }
-                        splits.into_iter().for_each(|split| self.land(split));
-                    }
-                }
-                Ok(())
+                splits.into_iter().for_each(|split| self.land(split));
             }
         }
+        Ok(())
+    }
+
+    /// Appends instructions that were compiled to stand at `origin`.
+    fn copy(&mut self, block: &[u32], origin: usize) -> Result<(), Problem> {
+        let shift = (self.code.len() - origin) as u32;
+        for &word in block {
+            let (tag, argument) = (word >> TAG_SHIFT, word & ARGUMENT);
+            let moves = matches!(tag, SPLIT | JUMP);
+            self.push(tag, if moves { argument + shift } else { argument })?;
+        }
+        Ok(())
     }
 
     fn class(&mut self, class: &Class) -> Result<(u32, u32), Problem> {

@@ -1,0 +1,223 @@
+//! Topics and patterns chosen to hurt: long, overlapping, empty, of many scripts, not UTF-8; and what the crates that define a kind say.
+
+mod support;
+
+use etl_filter::naive::Oracle;
+use etl_filter::{Kind, Rule, RuleSet, TopicFilter};
+use support::Random;
+
+fn set(filters: &[TopicFilter]) -> RuleSet {
+    let mut builder = RuleSet::builder();
+    builder.extend(filters.iter().cloned());
+    builder.build().expect("every pattern is valid")
+}
+
+#[test]
+fn awkward_topics_agree_with_the_oracle() {
+    let long = if cfg!(miri) { 300 } else { 64 << 10 };
+    let mut topics: Vec<String> = [
+        "", ".", "...", "/", "//", "$", "\0", "\n", "İ", "ı", "i", "I", "ß", "ẞ", "ss", "SS",
+        "e\u{301}", "é", "É",
+    ]
+    .iter()
+    .map(ToString::to_string)
+    .collect();
+    topics.extend([
+        "a".repeat(long),
+        "ab".repeat(long / 2),
+        ".".repeat(long),
+        "K".repeat(long / 3),
+        format!("{}b", "a".repeat(long)),
+    ]);
+    let mut filters = Vec::new();
+    for pattern in [
+        "",
+        "a",
+        "aa",
+        "aaaa",
+        "aaaaaaaab",
+        "ab",
+        "ba",
+        ".",
+        "..",
+        "i",
+        "I",
+        "İ",
+        "ı",
+        "ß",
+        "ẞ",
+        "ss",
+        "k",
+        "\u{212A}",
+        "é",
+        "e\u{301}",
+    ] {
+        for kind in [
+            Kind::Exact,
+            Kind::Prefix,
+            Kind::Suffix,
+            Kind::Contains,
+            Kind::Wildcard,
+            Kind::Regex,
+        ] {
+            filters.push(TopicFilter::new(kind, pattern));
+            filters.push(TopicFilter::new(kind, pattern).case_insensitive());
+        }
+    }
+    for pattern in ["*a*a*a*a*b", "a*b", "?*?", "*.?", "???", "*aa?b"] {
+        filters.push(TopicFilter::new(Kind::Wildcard, pattern));
+    }
+    for pattern in [
+        "(a|aa)+$", "(a*)*b", "a{2,9}b$", r"\.{3}", r"^\PL*$", r"\bß\b",
+    ] {
+        filters.push(TopicFilter::new(Kind::Regex, pattern));
+        filters.push(TopicFilter::new(Kind::Regex, pattern).case_insensitive());
+    }
+    let rules = set(&filters);
+    let mut scratch = rules.scratch();
+    let mut oracle = Oracle::default();
+    for topic in &topics {
+        let found = rules.matches(topic, &mut scratch);
+        for (index, filter) in filters.iter().enumerate() {
+            let expected = oracle.filter_matches(filter, topic);
+            let shown: String = topic.chars().take(20).collect();
+            assert_eq!(
+                found.iter().any(|id| id.index() == index),
+                expected,
+                "{filter} on {shown:?} of {} bytes",
+                topic.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_not_utf8_are_characters_of_their_own() {
+    let filters = [
+        TopicFilter::new(Kind::Wildcard, "a?b"),
+        TopicFilter::new(Kind::Wildcard, "A??B").case_insensitive(),
+        TopicFilter::new(Kind::Prefix, "a"),
+        TopicFilter::new(Kind::Regex, "^a.b$"),
+        TopicFilter::new(Kind::Regex, "b$"),
+        TopicFilter::new(Kind::Contains, "é"),
+    ];
+    let rules = set(&filters);
+    let mut scratch = rules.scratch();
+    let mut found = |topic: &[u8]| {
+        rules
+            .matches_bytes(topic, &mut scratch)
+            .iter()
+            .map(|id| id.index())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(b"a\xFFb"), [0, 2, 4]);
+    assert_eq!(found(b"a\xE2\x84b"), [1, 2, 4]);
+    assert_eq!(found("aéb".as_bytes()), [0, 2, 3, 4, 5]);
+    assert_eq!(found(b"\xF0\xC3\xA9"), [5]);
+}
+
+#[test]
+fn random_bytes_never_panic_and_valid_ones_agree() {
+    let mut random = Random::new(11);
+    for _ in 0..if cfg!(miri) { 3 } else { 200 } {
+        let rules: Vec<Rule> = (0..20).map(|_| support::rule(&mut random, 2)).collect();
+        let mut builder = RuleSet::builder();
+        builder.extend(rules.iter().cloned());
+        let set = builder.build().expect("every rule was checked");
+        let mut scratch = set.scratch();
+        for _ in 0..20 {
+            let len = random.below(24);
+            let bytes: Vec<u8> = (0..len)
+                .map(|_| random.pick(b"ab.\xC3\xA9\xE2\x84\xAA/k\xFF\xC5\xBF"))
+                .collect();
+            set.matches_bytes(&bytes, &mut scratch);
+            let explanations = std::str::from_utf8(&bytes)
+                .map(|topic| set.explain(topic))
+                .unwrap_or_default();
+            let found = set.matches_bytes(&bytes, &mut scratch);
+            for explanation in explanations {
+                assert_eq!(
+                    explanation.matched(),
+                    found.contains(&explanation.rule()),
+                    "{explanation}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn wildcards_agree_with_the_glob_crate() {
+    let mut random = Random::new(3);
+    let (mut compared, mut matched) = (0, 0);
+    while compared < if cfg!(miri) { 50 } else { 5_000 } {
+        // The shared ground: no brackets, no `**`, which the glob crate reads otherwise.
+        let pattern: String = (0..random.below(7))
+            .map(|_| random.pick(&["a", "b", "*", "?", ".", "é", "/"]))
+            .collect();
+        if pattern.contains("**") {
+            continue;
+        }
+        let glob = glob::Pattern::new(&pattern).expect("it is valid");
+        let rules = set(&[TopicFilter::new(Kind::Wildcard, pattern.as_str())]);
+        for _ in 0..10 {
+            let topic: String = (0..random.below(7))
+                .map(|_| random.pick(&["a", "b", ".", "é", "/"]))
+                .collect();
+            let found = !rules.matches(&topic, &mut rules.scratch()).is_empty();
+            assert_eq!(found, glob.matches(&topic), "{pattern:?} on {topic:?}");
+            compared += 1;
+            matched += usize::from(found);
+        }
+    }
+    assert!(
+        matched * 20 > compared,
+        "too few of them match to say much: {matched} of {compared}"
+    );
+}
+
+#[test]
+fn expressions_agree_with_the_regex_crate() {
+    let mut random = Random::new(5);
+    let (mut compared, mut matched) = (0, 0);
+    while compared < if cfg!(miri) { 20 } else { 5_000 } {
+        let filter = support::valid_filter(&mut random).with_negate(false);
+        if filter.kind() != Kind::Regex {
+            continue;
+        }
+        let regex = regex::RegexBuilder::new(filter.pattern())
+            .case_insensitive(!filter.is_case_sensitive())
+            .build();
+        let regex = regex.expect("both read the same syntax");
+        let rules = set(std::slice::from_ref(&filter));
+        for _ in 0..10 {
+            let topic = support::topic(&mut random, &filter);
+            let found = !rules.matches(&topic, &mut rules.scratch()).is_empty();
+            assert_eq!(found, regex.is_match(&topic), "{filter} on {topic:?}");
+            compared += 1;
+            matched += usize::from(found);
+        }
+    }
+    assert!(
+        matched * 20 > compared,
+        "too few of them match to say much: {matched} of {compared}"
+    );
+}
+
+#[test]
+fn many_literals_that_overlap_are_each_reported_once() {
+    let most = if cfg!(miri) { 20 } else { 300 };
+    let filters: Vec<TopicFilter> = (1..=most)
+        .map(|len| TopicFilter::new(Kind::Contains, "a".repeat(len)))
+        .collect();
+    let rules = set(&filters);
+    let mut scratch = rules.scratch();
+    assert_eq!(
+        rules.matches(&"a".repeat(most * 2), &mut scratch).len(),
+        most
+    );
+    assert_eq!(
+        rules.matches(&"a".repeat(most / 2), &mut scratch).len(),
+        most / 2
+    );
+}
