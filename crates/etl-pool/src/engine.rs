@@ -10,6 +10,7 @@ mod native;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::artifacts::Authentic;
 use crate::caps::Caps;
 use crate::error::{CallError, PoolError};
 use crate::facts::Facts;
@@ -40,11 +41,34 @@ pub trait Engine: Send + Sync + 'static {
     /// Reads a module without compiling it: its facts, and everything that speaks against loading it.
     fn vet(&self, bytes: &[u8], caps: &Caps) -> (Facts, Vec<PoolError>);
 
-    /// Compiles a module that was vetted without a problem.
+    /// Compiles a module that was vetted without a problem; `resettable` so that its instances can go back to their first state.
     ///
     /// # Errors
     /// What the compiler refuses, and running out of [`Caps::compile_time`].
-    fn compile(&self, bytes: &[u8], facts: &Facts, caps: &Caps) -> Result<Self::Code, PoolError>;
+    fn compile(
+        &self,
+        bytes: &[u8],
+        facts: &Facts,
+        caps: &Caps,
+        resettable: bool,
+    ) -> Result<Self::Code, PoolError>;
+
+    /// Everything about the engine that decides what code it makes and can load: its version, the processor, its own rewriting.
+    fn fingerprint(&self) -> String;
+
+    /// Code as bytes that [`revive`](Self::revive) takes, where the engine can do that.
+    fn freeze(&self, code: &Self::Code) -> Option<Vec<u8>>;
+
+    /// Code out of bytes that [`freeze`](Self::freeze) made, on an engine with the same fingerprint, for the same module.
+    ///
+    /// # Errors
+    /// Where the engine does not recognise them.
+    fn revive(
+        &self,
+        bytes: &Authentic,
+        facts: &Facts,
+        resettable: bool,
+    ) -> Result<Self::Code, PoolError>;
 
     /// Makes an instance and brings it to where it can serve: start function, `_initialize`, `etl_init_v1`.
     ///
@@ -86,6 +110,11 @@ pub trait Instance: 'static {
         read: impl FnOnce(&[u8]) -> T,
         deadline: Instant,
     ) -> Result<T, CallError>;
+
+    /// Puts the state back to what it was just after the instance was made: memory, globals, tables.
+    ///
+    /// `false` where that is not possible, always so for code that was not compiled for it; the instance is then given up.
+    fn reset(&mut self) -> bool;
 
     /// Bytes of linear memory that it has now.
     fn memory_bytes(&self) -> u64;

@@ -9,7 +9,9 @@
 //! `memory.copy` and `memory.fill` of more than a chunk are done in chunks by two helper functions that are added, so that a
 //! single instruction cannot run for longer than a chunk takes.
 //!
-//! **Seeing.** Mutable globals that are not exported get an export under a reserved name, so that a snapshot can put them back.
+//! **Seeing**, where an instance is to be put back to an earlier state. Mutable globals and tables get an export under a reserved name. Beside
+//! the module's memory stands a second one, the map: one byte for each 4 KiB page, set behind every store, so that what
+//! must be copied back is known without looking at the rest. The map is the host's: no instruction of the guest can reach it.
 //!
 //! It expects a module that `vet` has accepted, and keeps everything else as it is: function indices shift by one behind the
 //! imports, nothing else moves. Custom sections go, but for the names, which make traps readable.
@@ -17,8 +19,8 @@
 use wasm_encoder::reencode::{Error as ReencodeError, Reencode, utils};
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, ExportKind, ExportSection, Function, FunctionSection,
-    GlobalSection, GlobalType, ImportSection, Instruction as I, Module, NameSection, SectionId,
-    TypeSection, ValType,
+    GlobalSection, GlobalType, ImportSection, Instruction as I, MemArg, MemArgTarget,
+    MemorySection, MemoryType, Module, NameSection, SectionId, TypeSection, ValType,
 };
 use wasmparser::{FunctionBody, Operator, Parser, Payload, TypeRef};
 
@@ -28,11 +30,23 @@ pub(crate) const RESERVED: &str = "etl:pool/";
 /// The import that a guest calls when its slice is spent: `() -> i64`, the next slice.
 pub(crate) const SLICE_SPENT: (&str, &str) = ("etl:pool/", "slice_spent");
 
+/// Changes whenever the rewriting does, so that code that was made by another one is not loaded.
+pub(crate) const INSTRUMENT_VERSION: u32 = 1;
+
 /// Fuel of one slice: about as many instructions.
 ///
 /// At one instruction a nanosecond and less the clock is looked at every 50 to 100 µs; where every instruction misses the cache,
 /// every 10 ms.
 pub(crate) const SLICE: i64 = 100_000;
+
+/// Bytes that one byte of the map stands for, as a power of two.
+pub(crate) const PAGE_SHIFT: u32 = 12;
+
+/// The map of a memory of 4 GiB, in pages of WebAssembly. It is zeroed memory that is only there once it is written to.
+const MAP_PAGES: u64 = 16;
+
+/// The name under which the map is exported.
+pub(crate) const MAP: &str = "etl:pool/map";
 
 /// Bytes that one `memory.copy` or `memory.fill` may work on at a time.
 const CHUNK: i32 = 256 << 10;
@@ -46,12 +60,12 @@ const FUEL_PER_PAGE: i64 = 1_000;
 /// What an element of a bulk table instruction counts as.
 const FUEL_PER_ELEMENT: i64 = 4;
 
-/// Rewrites a module that has been vetted.
+/// Rewrites a module that has been vetted; `seen` is whether its state has to be put back later.
 ///
 /// # Errors
 /// What the encoder refuses: nothing that has passed vetting, as far as is known.
-pub(crate) fn instrument(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
-    let mut rewriter = Rewriter::new(bytes).map_err(|error| error.to_string())?;
+pub(crate) fn instrument(bytes: &[u8], seen: bool) -> std::result::Result<Vec<u8>, String> {
+    let mut rewriter = Rewriter::new(bytes, seen).map_err(|error| error.to_string())?;
     let mut module = Module::new();
     rewriter
         .parse_core_module(&mut module, Parser::new(0), bytes)
@@ -59,8 +73,14 @@ pub(crate) fn instrument(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
     Ok(module.finish())
 }
 
-fn hidden_name(index: u32) -> String {
+/// The name under which a mutable global is exported.
+pub(crate) fn global_name(index: usize) -> String {
     format!("{RESERVED}global/{index}")
+}
+
+/// The name under which a table is exported.
+pub(crate) fn table_name(index: usize) -> String {
+    format!("{RESERVED}table/{index}")
 }
 
 struct Rewriter {
@@ -71,8 +91,11 @@ struct Rewriter {
     imported_functions: u32,
     /// The global that holds the fuel: the one behind all others.
     fuel: u32,
-    /// Mutable globals that the module does not export.
-    hidden: Vec<u32>,
+    /// Whether writes are noted and state is exported.
+    seen: bool,
+    /// Mutable globals.
+    mutable: Vec<u32>,
+    tables: u32,
     /// Which sections that may be missing have been written.
     imports_written: bool,
     globals_written: bool,
@@ -86,13 +109,15 @@ const ADDED_HELPER: u32 = 1;
 
 impl Rewriter {
     /// Counts what the rewriting needs to know before it starts.
-    fn new(bytes: &[u8]) -> wasmparser::Result<Self> {
+    fn new(bytes: &[u8], seen: bool) -> wasmparser::Result<Self> {
         let mut this = Self {
             parameters: Vec::new(),
             defined: Vec::new(),
             imported_functions: 0,
             fuel: 0,
-            hidden: Vec::new(),
+            seen,
+            mutable: Vec::new(),
+            tables: 0,
             imports_written: false,
             globals_written: false,
             next_body: 0,
@@ -123,19 +148,12 @@ impl Rewriter {
                 Payload::GlobalSection(section) => {
                     for global in section {
                         if global?.ty.mutable {
-                            this.hidden.push(this.fuel);
+                            this.mutable.push(this.fuel);
                         }
                         this.fuel += 1;
                     }
                 }
-                Payload::ExportSection(section) => {
-                    for export in section {
-                        let export = export?;
-                        if export.kind == wasmparser::ExternalKind::Global {
-                            this.hidden.retain(|&index| index != export.index);
-                        }
-                    }
-                }
+                Payload::TableSection(section) => this.tables = section.count(),
                 _ => {}
             }
         }
@@ -234,6 +252,10 @@ impl Rewriter {
         const LENGTH: u32 = 2;
         let mut f = Function::new([]);
         self.charge_bytes_up_to_chunk(&mut f, LENGTH);
+        if self.seen {
+            // Before the write: a write that traps after this leaves pages noted that did not change, which costs a copy and no more.
+            self.note_range(&mut f, DESTINATION, LENGTH);
+        }
         // Short, or out of bounds (which must trap before anything is written): one instruction.
         f.instruction(&I::LocalGet(LENGTH))
             .instruction(&I::I32Const(CHUNK))
@@ -306,6 +328,60 @@ impl Rewriter {
         f
     }
 
+    /// Notes in the map that the 32-bit word at `address + offset`, or whatever is stored there, has been written.
+    ///
+    /// Only the first byte's page is noted: whoever reads the map takes the first bytes of the page behind it too. Comes behind the store, so
+    /// the sum is known not to wrap.
+    fn note(&self, f: &mut Function, address: u32, offset: u64) {
+        f.instruction(&I::LocalGet(address));
+        if offset > 0 {
+            f.instruction(&I::I32Const((offset as u32).cast_signed()))
+                .instruction(&I::I32Add);
+        }
+        f.instruction(&I::I32Const(PAGE_SHIFT as i32))
+            .instruction(&I::I32ShrU)
+            .instruction(&I::I32Const(1))
+            .instruction(&I::I32Store8(MAP_ARGUMENT));
+    }
+
+    /// Notes a range of bytes; one that wraps or leaves the memory is cut where the memory can end at the latest.
+    fn note_range(&self, f: &mut Function, address: u32, length: u32) {
+        // pages = ((address % PAGE) + length + PAGE - 1) / PAGE, at most to the end of the map
+        f.instruction(&I::LocalGet(length))
+            .instruction(&I::If(BlockType::Empty));
+        f.instruction(&I::LocalGet(address))
+            .instruction(&I::I32Const(PAGE_SHIFT as i32))
+            .instruction(&I::I32ShrU)
+            .instruction(&I::I32Const(1));
+        let pages_through_end = |f: &mut Function| {
+            f.instruction(&I::LocalGet(address))
+                .instruction(&I::I64ExtendI32U)
+                .instruction(&I::LocalGet(length))
+                .instruction(&I::I64ExtendI32U)
+                .instruction(&I::I64Add)
+                .instruction(&I::I64Const(1))
+                .instruction(&I::I64Sub)
+                .instruction(&I::I64Const(i64::from(PAGE_SHIFT)))
+                .instruction(&I::I64ShrU);
+        };
+        // min(last page, last of the map) - first page + 1
+        pages_through_end(f);
+        f.instruction(&I::I64Const(LAST_PAGE));
+        pages_through_end(f);
+        f.instruction(&I::I64Const(LAST_PAGE))
+            .instruction(&I::I64LtU)
+            .instruction(&I::Select)
+            .instruction(&I::I32WrapI64)
+            .instruction(&I::LocalGet(address))
+            .instruction(&I::I32Const(PAGE_SHIFT as i32))
+            .instruction(&I::I32ShrU)
+            .instruction(&I::I32Sub)
+            .instruction(&I::I32Const(1))
+            .instruction(&I::I32Add)
+            .instruction(&I::MemoryFill(1))
+            .instruction(&I::End);
+    }
+
     /// The helper's entry: a short operation pays for its bytes, a long one pays chunk by chunk later.
     fn charge_bytes_up_to_chunk(&self, f: &mut Function, length: u32) {
         f.instruction(&I::LocalGet(length))
@@ -316,6 +392,17 @@ impl Rewriter {
         f.instruction(&I::End);
     }
 }
+
+/// Where the map is written to.
+const MAP_ARGUMENT: MemArg = MemArg {
+    offset: 0,
+    align: 0,
+    target: MemArgTarget::Memory(1),
+    ordering: None,
+};
+
+/// The last page that the map knows.
+const LAST_PAGE: i64 = (1 << (32 - PAGE_SHIFT)) - 1;
 
 /// The two instructions that are split into chunks.
 enum Bulk {
@@ -362,6 +449,7 @@ struct Costs {
     /// In the order in which the loops open.
     loops: Vec<i64>,
     uses_lengths: bool,
+    stores: bool,
 }
 
 fn costs(body: &FunctionBody<'_>) -> wasmparser::Result<Costs> {
@@ -369,6 +457,7 @@ fn costs(body: &FunctionBody<'_>) -> wasmparser::Result<Costs> {
         entry: 1,
         loops: Vec::new(),
         uses_lengths: false,
+        stores: false,
     };
     // For each open block, the loop that pays for what is in it.
     let mut payers: Vec<Option<usize>> = vec![None];
@@ -389,10 +478,55 @@ fn costs(body: &FunctionBody<'_>) -> wasmparser::Result<Costs> {
             Operator::End => {
                 payers.pop();
             }
-            ref other => costs.uses_lengths |= length_cost(other).is_some(),
+            ref other => {
+                costs.uses_lengths |= length_cost(other).is_some();
+                costs.stores |= store(other).is_some();
+            }
         }
     }
     Ok(costs)
+}
+
+/// Offset and type of what an instruction stores, where it stores.
+fn store(operator: &Operator<'_>) -> Option<(u64, Stored)> {
+    let (argument, stored) = match *operator {
+        Operator::I32Store { memarg }
+        | Operator::I32Store8 { memarg }
+        | Operator::I32Store16 { memarg } => (memarg, Stored::I32),
+        Operator::I64Store { memarg }
+        | Operator::I64Store8 { memarg }
+        | Operator::I64Store16 { memarg }
+        | Operator::I64Store32 { memarg } => (memarg, Stored::I64),
+        Operator::F32Store { memarg } => (memarg, Stored::F32),
+        Operator::F64Store { memarg } => (memarg, Stored::F64),
+        Operator::V128Store { memarg }
+        | Operator::V128Store8Lane { memarg, .. }
+        | Operator::V128Store16Lane { memarg, .. }
+        | Operator::V128Store32Lane { memarg, .. }
+        | Operator::V128Store64Lane { memarg, .. } => (memarg, Stored::V128),
+        _ => return None,
+    };
+    Some((argument.offset, stored))
+}
+
+/// The type on top of the stack when something is stored, and the scratch local that holds it meanwhile.
+#[derive(Clone, Copy)]
+enum Stored {
+    I32,
+    I64,
+    F32,
+    F64,
+    V128,
+}
+
+impl Stored {
+    const TYPES: [ValType; 5] = [
+        ValType::I32,
+        ValType::I64,
+        ValType::F32,
+        ValType::F64,
+        ValType::V128,
+    ];
 }
 
 /// Fuel for each unit of the length that is on top of the stack before the instruction, where it has one.
@@ -456,6 +590,24 @@ impl Reencode for Rewriter {
         Ok(())
     }
 
+    fn parse_memory_section(
+        &mut self,
+        memories: &mut MemorySection,
+        section: wasmparser::MemorySectionReader<'_>,
+    ) -> Result {
+        utils::parse_memory_section(self, memories, section)?;
+        if self.seen {
+            memories.memory(MemoryType {
+                minimum: MAP_PAGES,
+                maximum: Some(MAP_PAGES),
+                memory64: false,
+                shared: false,
+                page_size_log2: None,
+            });
+        }
+        Ok(())
+    }
+
     fn parse_global_section(
         &mut self,
         globals: &mut GlobalSection,
@@ -472,8 +624,14 @@ impl Reencode for Rewriter {
         section: wasmparser::ExportSectionReader<'_>,
     ) -> Result {
         utils::parse_export_section(self, exports, section)?;
-        for &index in &self.hidden {
-            exports.export(&hidden_name(index), ExportKind::Global, index);
+        if self.seen {
+            exports.export(MAP, ExportKind::Memory, 1);
+            for (name, &index) in self.mutable.iter().enumerate() {
+                exports.export(&global_name(name), ExportKind::Global, index);
+            }
+            for index in 0..self.tables {
+                exports.export(&table_name(index as usize), ExportKind::Table, index);
+            }
         }
         Ok(())
     }
@@ -530,8 +688,14 @@ impl Reencode for Rewriter {
             scratch += count;
             locals.push((count, self.val_type(ty)?));
         }
-        if costs.uses_lengths {
+        // Behind the function's own locals: one for a length or address, one for each type that may be stored.
+        let notes = self.seen && (costs.stores || costs.uses_lengths);
+        if costs.uses_lengths || notes {
             locals.push((1, ValType::I32));
+        }
+        let values = scratch + 1;
+        if notes {
+            locals.extend(Stored::TYPES.map(|ty| (1, ty)));
         }
         let mut function = Function::new(locals);
         self.charge(&mut function, costs.entry);
@@ -539,6 +703,7 @@ impl Reencode for Rewriter {
         let mut reader = body.get_operators_reader()?;
         while !reader.eof() {
             let operator = reader.read()?;
+            let stored = if self.seen { store(&operator) } else { None };
             match operator {
                 Operator::MemoryCopy { .. } => {
                     function.instruction(&I::Call(self.copy_helper()));
@@ -552,16 +717,42 @@ impl Reencode for Rewriter {
                         self.charge(&mut function, cost);
                     }
                 }
-                other => match length_cost(&other) {
-                    Some(per_unit) => {
+                Operator::MemoryInit { .. } if self.seen => {
+                    let (length, source, destination) = (scratch, values, values + 1);
+                    function
+                        .instruction(&I::LocalSet(length))
+                        .instruction(&I::LocalSet(source))
+                        .instruction(&I::I64ExtendI32U)
+                        .instruction(&I::LocalTee(destination))
+                        .instruction(&I::I32WrapI64)
+                        .instruction(&I::LocalGet(source))
+                        .instruction(&I::LocalGet(length))
+                        .instruction(&self.instruction(operator)?);
+                    // The address moves to where the range is noted from; the source is not needed any more.
+                    function
+                        .instruction(&I::LocalGet(destination))
+                        .instruction(&I::I32WrapI64)
+                        .instruction(&I::LocalSet(source));
+                    self.note_range(&mut function, source, length);
+                    self.charge_length(&mut function, length, 1);
+                }
+                other => {
+                    if let Some((offset, ty)) = stored {
+                        let value = values + ty as u32;
+                        function
+                            .instruction(&I::LocalSet(value))
+                            .instruction(&I::LocalTee(scratch))
+                            .instruction(&I::LocalGet(value))
+                            .instruction(&self.instruction(other)?);
+                        self.note(&mut function, scratch, offset);
+                    } else if let Some(per_unit) = length_cost(&other) {
                         function.instruction(&I::LocalTee(scratch));
                         function.instruction(&self.instruction(other)?);
                         self.charge_length(&mut function, scratch, per_unit);
-                    }
-                    None => {
+                    } else {
                         function.instruction(&self.instruction(other)?);
                     }
-                },
+                }
             }
         }
         code.function(&function);

@@ -10,10 +10,13 @@
 //! What it refuses: modules that import anything not in [`OFFERS`], that use features beyond plain WebAssembly with SIMD and bulk
 //! memory, or that exceed [`Caps`]; and to trust any pointer, length or frame that comes out of a guest.
 //!
+//! [`testing`] has an engine without WebAssembly and the suite that both engines pass.
+//!
 //! Only `engine/native` names the runtime, and only there is code `unsafe`.
 
 #![deny(unsafe_code)]
 
+mod artifacts;
 mod budget;
 mod caps;
 mod engine;
@@ -26,11 +29,15 @@ mod module;
 mod offer;
 mod pool;
 mod random;
+mod results;
 mod shelves;
+mod stats;
 mod template;
+pub mod testing;
 mod verdicts;
 mod vet;
 
+pub use artifacts::Authentic;
 pub use caps::Caps;
 pub use engine::{Engine, Instance, NativeEngine, Setup};
 pub use error::{CallError, FailureKind, PoolError, PoolErrorKind};
@@ -39,5 +46,6 @@ pub use module::{Module, ModuleReport, ModuleSource, inspect};
 pub use offer::{OFFERS, Offer};
 pub use pool::{Pool, PoolOptions};
 pub use shelves::Shelves;
+pub use stats::TemplateStats;
 pub use template::{InstanceOptions, Isolation, Template};
 pub use verdicts::Verdicts;

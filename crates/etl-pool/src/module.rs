@@ -1,7 +1,7 @@
 //! Modules: loaded once, shared by everybody.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
@@ -36,6 +36,38 @@ pub(crate) struct Compiled<E: Engine> {
     pub(crate) abi: Abi,
     pub(crate) facts: Facts,
     pub(crate) code: E::Code,
+    /// The same, for instances that go back to their first state: compiled when a template first asks for it.
+    resettable: OnceLock<Result<E::Code, PoolError>>,
+    bytes: Vec<u8>,
+}
+
+impl<E: Engine> Compiled<E> {
+    pub(crate) fn new(
+        sha256: [u8; 32],
+        abi: Abi,
+        facts: Facts,
+        code: E::Code,
+        bytes: &[u8],
+    ) -> Self {
+        Self {
+            sha256,
+            size: bytes.len(),
+            abi,
+            facts,
+            code,
+            resettable: OnceLock::new(),
+            bytes: bytes.to_vec(),
+        }
+    }
+
+    /// The code for instances that go back to their first state.
+    pub(crate) fn resettable(&self, pool: &Pool<E>) -> Result<&E::Code, PoolError> {
+        let compile = || pool.code(&self.bytes, &self.sha256, &self.facts, true);
+        self.resettable
+            .get_or_init(compile)
+            .as_ref()
+            .map_err(Clone::clone)
+    }
 }
 
 impl<E: Engine> Module<E> {

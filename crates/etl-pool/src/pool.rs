@@ -4,13 +4,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use crate::artifacts::Artifacts;
 use crate::budget::{InstanceBudget, MemoryBudget};
 use crate::caps::Caps;
 use crate::engine::{Engine, NativeEngine};
 use crate::error::{PoolError, PoolErrorKind};
+use crate::facts::Facts;
 use crate::module::{Compiled, Module, ModuleSource, hex, sha256};
 use crate::shelves::Shelves;
 use crate::template::{Template, TemplateKey};
@@ -28,6 +31,8 @@ pub struct PoolOptions {
     pub max_total_memory_bytes: u64,
     /// Bytes of modules that stay compiled although no configuration uses them.
     pub unused_module_bytes: usize,
+    /// Where compiled modules are kept between runs; `None` is nowhere.
+    pub cache_dir: Option<PathBuf>,
     /// What a module may contain.
     pub caps: Caps,
 }
@@ -40,6 +45,7 @@ impl Default for PoolOptions {
             idle_timeout: Duration::from_secs(300),
             max_total_memory_bytes: 4 << 30,
             unused_module_bytes: 64 << 20,
+            cache_dir: None,
             caps: Caps::default(),
         }
     }
@@ -70,6 +76,7 @@ pub struct Pool<E: Engine = NativeEngine> {
     pub(crate) options: PoolOptions,
     pub(crate) instances: Arc<InstanceBudget>,
     pub(crate) memory: Arc<MemoryBudget>,
+    artifacts: Option<Artifacts>,
     registry: Mutex<Registry<E>>,
 }
 
@@ -90,7 +97,7 @@ impl Pool {
     /// A pool that runs real modules.
     ///
     /// # Errors
-    /// [`PoolErrorKind::Options`] where an option leaves no room for an instance.
+    /// [`PoolErrorKind::Options`] where an option leaves no room for an instance, [`PoolErrorKind::Cache`] where `cache_dir` cannot be used.
     pub fn new(options: PoolOptions) -> Result<Arc<Self>, PoolError> {
         Self::with_engine(NativeEngine::new(), options)
     }
@@ -108,8 +115,14 @@ impl<E: Engine> Pool<E> {
                 "max_pool_size must be at least 1",
             ));
         }
+        let artifacts = options
+            .cache_dir
+            .as_deref()
+            .map(Artifacts::open)
+            .transpose()?;
         Ok(Arc::new(Self {
             engine,
+            artifacts,
             instances: Arc::new(InstanceBudget::new(
                 options.max_pool_size,
                 options.creation_rate_limit,
@@ -186,16 +199,9 @@ impl<E: Engine> Pool<E> {
             ));
         };
         let code = self
-            .engine
-            .compile(source.bytes, &facts, &self.options.caps)
+            .code(source.bytes, &digest, &facts, false)
             .map_err(|error| named(&error))?;
-        let compiled = Arc::new(Compiled {
-            sha256: digest,
-            size: source.bytes.len(),
-            abi,
-            facts,
-            code,
-        });
+        let compiled = Arc::new(Compiled::new(digest, abi, facts, code, source.bytes));
         // Two threads that load the same content at once compile it twice and agree on one.
         let mut registry = self.registry();
         if let Some(other) = registry.modules.get(&digest).and_then(Weak::upgrade) {
@@ -203,6 +209,38 @@ impl<E: Engine> Pool<E> {
         }
         registry.modules.insert(digest, Arc::downgrade(&compiled));
         Ok(compiled)
+    }
+
+    /// Code of a vetted module: from the cache, or compiled and put there.
+    pub(crate) fn code(
+        &self,
+        bytes: &[u8],
+        sha256: &[u8; 32],
+        facts: &Facts,
+        resettable: bool,
+    ) -> Result<E::Code, PoolError> {
+        let Some(artifacts) = &self.artifacts else {
+            return self
+                .engine
+                .compile(bytes, facts, &self.options.caps, resettable);
+        };
+        let fingerprint = self.engine.fingerprint();
+        let name = Artifacts::name(&[sha256, fingerprint.as_bytes(), &[u8::from(resettable)]]);
+        if let Some(kept) = artifacts.load(&name) {
+            match self.engine.revive(&kept, facts, resettable) {
+                Ok(code) => return Ok(code),
+                Err(error) => {
+                    tracing::warn!(name, %error, "a cached compiled module is not usable; it is compiled again")
+                }
+            }
+        }
+        let code = self
+            .engine
+            .compile(bytes, facts, &self.options.caps, resettable)?;
+        if let Some(frozen) = self.engine.freeze(&code) {
+            artifacts.store(&name, &frozen);
+        }
+        Ok(code)
     }
 
     /// The shelves of one lane. They stay on the thread that makes them.

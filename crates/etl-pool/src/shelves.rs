@@ -22,15 +22,18 @@ use crate::engine::{Engine, Instance, NativeEngine};
 use crate::error::{CallError, FailureKind};
 use crate::facts::Abi;
 use crate::pool::Pool;
+use crate::results::{self, Placeless, Results};
+use crate::stats::LaneCounts;
 use crate::template::{Isolation, Template};
-use crate::verdicts::{Answer, Verdicts};
+use crate::verdicts::{Answer, Frame, Verdicts};
 
 /// The warm instances of one lane.
 pub struct Shelves<E: Engine = NativeEngine> {
     pool: Arc<Pool<E>>,
     shelves: Vec<Shelf<E>>,
-    /// Calls since idle instances were looked after.
-    calls: u32,
+    /// Calls so far, and how many there were when idle instances were last looked after.
+    calls: u64,
+    tended: u64,
 }
 
 /// The idle instances of one template, the last used on top.
@@ -38,6 +41,10 @@ struct Shelf<E: Engine> {
     template_id: u64,
     template: Weak<Template<E>>,
     idle: Vec<Slot<E>>,
+    /// The lane's count of calls when this shelf was last used.
+    last_used: u64,
+    counts: LaneCounts,
+    results: Option<Results>,
 }
 
 /// An instance with its right to exist.
@@ -48,7 +55,31 @@ struct Slot<E: Engine> {
     idle_since: Option<Instant>,
     /// The guest is in an unknown state.
     failed: bool,
+    // A slot may outlive its template: it is dropped from a shelf later.
+    template: Weak<Template<E>>,
     _permit: Permit,
+}
+
+impl<E: Engine> Drop for Slot<E> {
+    fn drop(&mut self) {
+        if let Some(template) = self.template.upgrade() {
+            template.counts.destroyed();
+        }
+    }
+}
+
+impl<E: Engine> Shelf<E> {
+    fn hand_over_counts(&mut self) {
+        if let Some(template) = self.template.upgrade() {
+            template.counts.hand_over(&mut self.counts);
+        }
+    }
+}
+
+impl<E: Engine> Drop for Shelf<E> {
+    fn drop(&mut self) {
+        self.hand_over_counts();
+    }
 }
 
 impl<E: Engine> Default for Shelf<E> {
@@ -57,12 +88,18 @@ impl<E: Engine> Default for Shelf<E> {
             template_id: 0,
             template: Weak::new(),
             idle: Vec::new(),
+            last_used: 0,
+            counts: LaneCounts::default(),
+            results: None,
         }
     }
 }
 
 /// Calls after which a lane looks after its idle instances by itself.
-const TEND_EVERY: u32 = 4_096;
+const TEND_EVERY: u64 = 4_096;
+
+/// Calls after which a shelf hands its counts over.
+const HAND_OVER_EVERY: u64 = 256;
 
 impl<E: Engine> Shelves<E> {
     pub(crate) fn new(pool: Arc<Pool<E>>) -> Self {
@@ -70,6 +107,7 @@ impl<E: Engine> Shelves<E> {
             pool,
             shelves: Vec::new(),
             calls: 0,
+            tended: 0,
         }
     }
 
@@ -86,12 +124,25 @@ impl<E: Engine> Shelves<E> {
         deadline: Instant,
     ) -> Result<Verdicts, CallError> {
         self.calls += 1;
-        if self.calls >= TEND_EVERY {
+        if self.calls - self.tended >= TEND_EVERY {
             self.tend(Instant::now());
         }
         if records.is_empty() {
             return Ok(Verdicts::one(0, Answer::Keep));
         }
+        if template.cache_ttl().is_some() {
+            return self.call_cached(template, records, deadline);
+        }
+        self.call_guest(template, records, deadline)
+    }
+
+    #[inline]
+    fn call_guest<R: RecordFields>(
+        &mut self,
+        template: &Arc<Template<E>>,
+        records: &[R],
+        deadline: Instant,
+    ) -> Result<Verdicts, CallError> {
         let apart = template.module.compiled.abi == Abi::Legacy
             || template.options.isolation == Isolation::Record;
         if !apart || records.len() == 1 {
@@ -129,13 +180,14 @@ impl<E: Engine> Shelves<E> {
     ///
     /// A lane does this by itself every few thousand calls; one that may be idle for long calls it when it has nothing to do.
     pub fn tend(&mut self, now: Instant) {
-        self.calls = 0;
+        self.tended = self.calls;
         let timeout = self.pool.options.idle_timeout;
         for shelf in &mut self.shelves {
             if shelf.template.strong_count() == 0 {
-                shelf.idle = Vec::new();
+                *shelf = Shelf::default();
                 continue;
             }
+            shelf.hand_over_counts();
             // An instance is stamped when it is first found idle, so that a call needs no clock.
             shelf.idle.retain_mut(|slot| {
                 let since = *slot.idle_since.get_or_insert(now);
@@ -168,11 +220,11 @@ impl<E: Engine> Shelves<E> {
         if self.shelves.len() <= template.slot {
             self.shelves.resize_with(template.slot + 1, Shelf::default);
         }
-        self.shelves[template.slot] = Shelf {
-            template_id: template.id,
-            template: Arc::downgrade(template),
-            idle: Vec::new(),
-        };
+        let mut shelf = Shelf::default();
+        shelf.template_id = template.id;
+        shelf.template = Arc::downgrade(template);
+        shelf.results = template.cache_ttl().map(Results::new);
+        self.shelves[template.slot] = shelf;
     }
 
     /// An instance, from the shelf or new.
@@ -192,8 +244,11 @@ impl<E: Engine> Shelves<E> {
             Some(slot) => slot,
             None => self.make(template, deadline)?,
         };
+        let now = self.calls;
+        let shelf = self.shelf(template);
+        shelf.last_used = now;
         Ok(Lease {
-            shelf: self.shelf(template),
+            shelf,
             template,
             slot: Some(slot),
         })
@@ -210,14 +265,18 @@ impl<E: Engine> Shelves<E> {
         loop {
             let refusal = match pool.instances.try_take(&template.budget, Instant::now()) {
                 Ok(permit) => {
-                    let code = &template.module.compiled.code;
+                    let code = template
+                        .code()
+                        .map_err(|error| CallError::new(FailureKind::Trap, error.to_string()))?;
                     match pool.engine.instantiate(code, &template.setup, deadline) {
                         Ok(instance) => {
+                            template.counts.created();
                             return Ok(Slot {
                                 instance,
                                 served: 0,
                                 idle_since: None,
                                 failed: false,
+                                template: Arc::downgrade(template),
                                 _permit: permit,
                             });
                         }
@@ -250,12 +309,12 @@ impl<E: Engine> Shelves<E> {
         }
     }
 
-    /// Drops one idle instance: the bottom one of the fullest shelf.
+    /// Drops one idle instance: the coldest of the shelf that was not used for longest.
     fn give_up_one(&mut self, template: &Template<E>, own_only: bool) -> bool {
         let candidates = self.shelves.iter_mut().filter(|shelf| {
             !shelf.idle.is_empty() && (!own_only || shelf.template_id == template.id)
         });
-        match candidates.max_by_key(|shelf| shelf.idle.len()) {
+        match candidates.min_by_key(|shelf| shelf.last_used) {
             Some(shelf) => {
                 shelf.idle.remove(0);
                 true
@@ -299,6 +358,53 @@ impl<E: Engine> Shelves<E> {
             .lease(template, true, deadline)
             .and_then(|mut lease| lease.serve(record, deadline));
         outcome.unwrap_or_else(Answer::Failed)
+    }
+
+    /// First from what was answered before, then from the guest, for the rest in one call.
+    #[cold]
+    fn call_cached<R: RecordFields>(
+        &mut self,
+        template: &Arc<Template<E>>,
+        records: &[R],
+        deadline: Instant,
+    ) -> Result<Verdicts, CallError> {
+        let now = Instant::now();
+        let mut answers: Vec<Option<Answer>> = Vec::with_capacity(records.len());
+        let mut missing = Vec::new();
+        let mut keys = Vec::new();
+        let shelf = self.shelf(template);
+        for record in records {
+            let key = results::key(record);
+            let found = shelf
+                .results
+                .as_mut()
+                .and_then(|results| results.get(&key, now));
+            if found.is_none() {
+                missing.push(Placeless(record));
+                keys.push(key);
+            }
+            answers.push(found);
+        }
+        let hits = records.len() - missing.len();
+        template.counts.cached(hits as u64, missing.len() as u64);
+        if !missing.is_empty() {
+            let verdicts = match self.call_guest(template, &missing, deadline) {
+                Ok(verdicts) => verdicts,
+                Err(error) if hits == 0 => return Err(error),
+                Err(error) => Verdicts::one(missing.len(), Answer::Failed(error)),
+            };
+            let shelf = self.shelf(template);
+            let gaps = answers.iter_mut().filter(|answer| answer.is_none());
+            for ((index, gap), key) in gaps.enumerate().zip(keys) {
+                let answer = verdicts.answer(index);
+                if let Some(results) = &mut shelf.results {
+                    results.put(key, answer.clone(), now);
+                }
+                *gap = Some(answer);
+            }
+        }
+        let parts = answers.into_iter().flatten().enumerate().collect();
+        Ok(Verdicts::many(records.len(), parts))
     }
 
     /// In parts: record by record where the module or its isolation wants that, otherwise in halves until the culprits are alone.
@@ -377,9 +483,16 @@ impl<E: Engine> Lease<'_, E> {
         match outcome {
             Ok(answer) => {
                 slot.served += 1;
+                let counts = &mut self.shelf.counts;
+                counts.calls += 1;
+                counts.records += records.len() as u64;
+                if counts.calls >= HAND_OVER_EVERY {
+                    self.template.counts.hand_over(counts);
+                }
                 Ok(answer)
             }
             Err(error) => {
+                self.template.counts.failed(error.kind());
                 // The count stays readable through the lease; the instance does not go back.
                 slot.failed = true;
                 Err(error)
@@ -395,8 +508,8 @@ impl<E: Engine> Drop for Lease<'_, E> {
             return;
         };
         let reusable = !slot.failed
-            && self.template.options.isolation == Isolation::Instance
-            && !self.template.is_awaited();
+            && !self.template.is_awaited()
+            && (self.template.options.isolation == Isolation::Instance || slot.instance.reset());
         if reusable {
             slot.idle_since = None;
             self.shelf.idle.push(slot);
@@ -428,7 +541,10 @@ fn process<I: Instance, R: RecordFields>(
     match reply? {
         None => Ok(Answer::Keep),
         Some(reply) => match ResponseReader::parse(reply, records.len()) {
-            Ok(_) => Ok(Answer::Frame(Bytes::copy_from_slice(reply), records.len())),
+            Ok(_) => Ok(Answer::Frame(Frame::checked(
+                Bytes::copy_from_slice(reply),
+                records.len(),
+            ))),
             Err(error) => Err(CallError::new(
                 FailureKind::InvalidOutput,
                 format!("the module's reply is malformed: {error}"),

@@ -4,12 +4,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::budget::TemplateBudget;
 use crate::engine::{Engine, NativeEngine, Setup};
 use crate::error::{PoolError, PoolErrorKind};
 use crate::guest::Guest;
 use crate::module::Module;
+use crate::stats::{Counts, TemplateStats};
 
 /// How far one record is kept from the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -34,6 +36,11 @@ pub struct InstanceOptions {
     pub custom_config_json: Vec<u8>,
     /// How far one record is kept from the next.
     pub isolation: Isolation,
+    /// For how long the answer to a record serves for the same record again; `None` is not at all.
+    ///
+    /// Such a module is shown partition 0 and offset 0 for every record, because the same message at another place is the same
+    /// record. Without effect on a module that imports a clock or random numbers.
+    pub cache_ttl: Option<Duration>,
 }
 
 impl Default for InstanceOptions {
@@ -43,6 +50,7 @@ impl Default for InstanceOptions {
             max_concurrent_instances: None,
             custom_config_json: Vec::new(),
             isolation: Isolation::Instance,
+            cache_ttl: None,
         }
     }
 }
@@ -61,6 +69,7 @@ pub struct Template<E: Engine = NativeEngine> {
     pub(crate) options: InstanceOptions,
     pub(crate) setup: Setup,
     pub(crate) budget: Arc<TemplateBudget>,
+    pub(crate) counts: Counts,
     pub(crate) slot: usize,
     pub(crate) id: u64,
     key: TemplateKey,
@@ -71,7 +80,7 @@ impl<E: Engine> Template<E> {
     ///
     /// # Errors
     /// [`PoolErrorKind::Memory`] where the module starts with more memory than an instance may have, [`PoolErrorKind::Options`]
-    /// where no instance may ever be alive.
+    /// where no instance may ever be alive, [`PoolErrorKind::Compile`] where the compiler refuses what isolation needs.
     pub fn new(module: Arc<Module<E>>, options: InstanceOptions) -> Result<Arc<Self>, PoolError> {
         let minimum = module.facts().memory_minimum_bytes;
         if minimum > options.memory_limit_bytes {
@@ -90,6 +99,15 @@ impl<E: Engine> Template<E> {
                 format!("module {:?} may have no instances at all", module.id()),
             ));
         }
+        if options.isolation != Isolation::Instance {
+            module.compiled.resettable(&module.pool)?;
+        }
+        if options.cache_ttl.is_some() && module.facts().nondeterministic {
+            tracing::warn!(
+                module = module.id(),
+                "results are not cached: the module imports a clock or random numbers"
+            );
+        }
         let key = TemplateKey {
             sha256: module.sha256(),
             id: module.id().to_owned(),
@@ -106,6 +124,7 @@ impl<E: Engine> Template<E> {
             budget: Arc::new(TemplateBudget::new(
                 options.max_concurrent_instances.unwrap_or(usize::MAX),
             )),
+            counts: Counts::default(),
             module,
             options,
             slot,
@@ -129,10 +148,34 @@ impl<E: Engine> Template<E> {
         self.budget.live()
     }
 
+    /// The code of its instances.
+    pub(crate) fn code(&self) -> Result<&E::Code, PoolError> {
+        match self.options.isolation {
+            Isolation::Instance => Ok(&self.module.compiled.code),
+            // Compiled when the template was made.
+            Isolation::Batch | Isolation::Record => {
+                self.module.compiled.resettable(&self.module.pool)
+            }
+        }
+    }
+
     /// Whether a lane waits for one of its instances, or any instance, to go.
     #[inline]
     pub(crate) fn is_awaited(&self) -> bool {
         self.budget.is_awaited() || self.module.pool.instances.is_awaited()
+    }
+
+    /// What happened to its instances so far.
+    pub fn stats(&self) -> TemplateStats {
+        self.counts.read()
+    }
+
+    /// For how long results may be used again, if at all.
+    #[inline]
+    pub(crate) fn cache_ttl(&self) -> Option<Duration> {
+        self.options
+            .cache_ttl
+            .filter(|_| !self.module.compiled.facts.nondeterministic)
     }
 
     /// What its guests have counted with `etl.counter`, by name.

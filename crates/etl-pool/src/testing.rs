@@ -11,6 +11,7 @@ use etl_abi::request::RequestReader;
 use etl_abi::response::ResponseWriter;
 use etl_abi::{NewRecord, Verdict};
 
+use crate::artifacts::Authentic;
 use crate::caps::Caps;
 use crate::engine::{Engine, Instance, Setup};
 use crate::error::{CallError, FailureKind, PoolError, PoolErrorKind};
@@ -85,7 +86,10 @@ fn trap(message: &str) -> CallError {
 /// As an endless loop would: until the deadline.
 fn spin(deadline: Instant) -> CallError {
     std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
-    CallError::new(FailureKind::Timeout, "the guest was stopped at its deadline")
+    CallError::new(
+        FailureKind::Timeout,
+        "the guest was stopped at its deadline",
+    )
 }
 
 impl Engine for FakeEngine {
@@ -93,7 +97,9 @@ impl Engine for FakeEngine {
     type Instance = FakeInstance;
 
     fn vet(&self, bytes: &[u8], _caps: &Caps) -> (Facts, Vec<PoolError>) {
-        let behaviour = BEHAVIOURS.into_iter().find(|&behaviour| Self::module(behaviour) == bytes);
+        let behaviour = BEHAVIOURS
+            .into_iter()
+            .find(|&behaviour| Self::module(behaviour) == bytes);
         let abi = match behaviour {
             Some(Behaviour::Legacy | Behaviour::LegacyLeak) => Some(Abi::Legacy),
             Some(Behaviour::Foreign) | None => None,
@@ -101,7 +107,10 @@ impl Engine for FakeEngine {
         };
         let problems = match abi {
             Some(_) => Vec::new(),
-            None => vec![PoolError::new(PoolErrorKind::Exports, "is no module of either ABI")],
+            None => vec![PoolError::new(
+                PoolErrorKind::Exports,
+                "is no module of either ABI",
+            )],
         };
         let facts = Facts {
             abi,
@@ -111,14 +120,40 @@ impl Engine for FakeEngine {
         (facts, problems)
     }
 
-    fn compile(&self, bytes: &[u8], _facts: &Facts, _caps: &Caps, _resettable: bool) -> Result<Behaviour, PoolError> {
+    fn compile(
+        &self,
+        bytes: &[u8],
+        _facts: &Facts,
+        _caps: &Caps,
+        _resettable: bool,
+    ) -> Result<Behaviour, PoolError> {
         BEHAVIOURS
             .into_iter()
             .find(|&behaviour| Self::module(behaviour) == bytes)
             .ok_or_else(|| PoolError::new(PoolErrorKind::Compile, "no such script"))
     }
 
-    fn instantiate(&self, code: &Behaviour, setup: &Setup, deadline: Instant) -> Result<FakeInstance, CallError> {
+    fn fingerprint(&self) -> String {
+        "fake".to_owned()
+    }
+
+    fn freeze(&self, _: &Behaviour) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn revive(&self, _: &Authentic, _: &Facts, _: bool) -> Result<Behaviour, PoolError> {
+        Err(PoolError::new(
+            PoolErrorKind::Compile,
+            "scripts are not kept",
+        ))
+    }
+
+    fn instantiate(
+        &self,
+        code: &Behaviour,
+        setup: &Setup,
+        deadline: Instant,
+    ) -> Result<FakeInstance, CallError> {
         match code {
             Behaviour::StuckStart => return Err(spin(deadline)),
             Behaviour::Refuse => {
@@ -162,20 +197,32 @@ impl Instance for FakeInstance {
                     return Ok(Some(&self.reply));
                 }
                 Behaviour::WildPointer => {
-                    return Err(CallError::new(FailureKind::InvalidOutput, "outside its memory"));
+                    return Err(CallError::new(
+                        FailureKind::InvalidOutput,
+                        "outside its memory",
+                    ));
                 }
                 Behaviour::Echo if value.starts_with(b"!") => return Err(trap("unreachable")),
                 Behaviour::Echo if value.starts_with(b"?") => return Err(spin(deadline)),
                 Behaviour::Echo => self.writer.set_value(value),
-                Behaviour::Count => self.writer.set_value((self.seen % 10).to_string().as_bytes()),
+                Behaviour::Count => self
+                    .writer
+                    .set_value((self.seen % 10).to_string().as_bytes()),
                 _ => {}
             }
             self.writer.end_record();
         }
-        self.writer.finish().map_err(|error| trap(&error.to_string()))
+        self.writer
+            .finish()
+            .map_err(|error| trap(&error.to_string()))
     }
 
-    fn transform<T>(&mut self, value: &[u8], read: impl FnOnce(&[u8]) -> T, _: Instant) -> Result<T, CallError> {
+    fn transform<T>(
+        &mut self,
+        value: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+        _: Instant,
+    ) -> Result<T, CallError> {
         if value.starts_with(b"!") {
             return Err(CallError::new(FailureKind::Module, "transform answered -1"));
         }
@@ -244,38 +291,72 @@ impl<E: Engine, F: Fn() -> E, M: Fn(Behaviour) -> Vec<u8>> Suite<F, M> {
             bytes: &(self.module)(behaviour),
             expected_sha256: None,
         };
-        match pool.load(source).and_then(|module| Template::new(module, options)) {
+        match pool
+            .load(source)
+            .and_then(|module| Template::new(module, options))
+        {
             Ok(template) => template,
             Err(error) => panic!("{behaviour:?}: {error}"),
         }
     }
 
     /// What happens to each value, in words, on one lane, call by call.
-    fn run(&self, behaviour: Behaviour, options: InstanceOptions, calls: &[&[&str]]) -> Vec<Vec<String>> {
+    fn run(
+        &self,
+        behaviour: Behaviour,
+        options: InstanceOptions,
+        calls: &[&[&str]],
+    ) -> Vec<Vec<String>> {
         let pool = self.pool();
         let template = self.template(&pool, behaviour, options);
         let mut shelves = pool.shelves();
         let outcome = calls.iter().map(|values| {
             let records: Vec<_> = values.iter().map(|value| record(value)).collect();
             match shelves.call(&template, &records, soon()) {
-                Ok(verdicts) => (0..verdicts.len()).map(|index| word(verdicts.get(index))).collect(),
+                Ok(verdicts) => (0..verdicts.len())
+                    .map(|index| word(verdicts.get(index)))
+                    .collect(),
                 Err(error) => vec![error.kind().to_string()],
             }
         });
         let outcome = outcome.collect();
         drop(shelves);
-        assert_eq!(pool.instances(), 0, "{behaviour:?}: instances outlive their shelves");
-        assert_eq!(pool.memory_bytes(), 0, "{behaviour:?}: memory outlives its instances");
+        assert_eq!(
+            pool.instances(),
+            0,
+            "{behaviour:?}: instances outlive their shelves"
+        );
+        assert_eq!(
+            pool.memory_bytes(),
+            0,
+            "{behaviour:?}: memory outlives its instances"
+        );
         outcome
     }
 
     fn batches_cross(&self) {
-        let kept = self.run(Behaviour::Keep, InstanceOptions::default(), &[&["a", "b"], &[]]);
+        let kept = self.run(
+            Behaviour::Keep,
+            InstanceOptions::default(),
+            &[&["a", "b"], &[]],
+        );
         assert_eq!(kept, [vec!["keep", "keep"], vec![]]);
-        let echoed = self.run(Behaviour::Echo, InstanceOptions::default(), &[&["a", "", "c"], &["d"]]);
+        let echoed = self.run(
+            Behaviour::Echo,
+            InstanceOptions::default(),
+            &[&["a", "", "c"], &["d"]],
+        );
         assert_eq!(echoed, [vec!["=a", "=", "=c"], vec!["=d"]]);
-        let counted = self.run(Behaviour::Count, InstanceOptions::default(), &[&["a", "b"], &["c"]]);
-        assert_eq!(counted, [vec!["=1", "=2"], vec!["=3"]], "an instance is reused");
+        let counted = self.run(
+            Behaviour::Count,
+            InstanceOptions::default(),
+            &[&["a", "b"], &["c"]],
+        );
+        assert_eq!(
+            counted,
+            [vec!["=1", "=2"], vec!["=3"]],
+            "an instance is reused"
+        );
     }
 
     fn failures_cost_their_record(&self) {
@@ -286,7 +367,11 @@ impl<E: Engine, F: Fn() -> E, M: Fn(Behaviour) -> Vec<u8>> Suite<F, M> {
         );
         assert_eq!(
             outcome,
-            [vec!["=a", "Trap", "=c", "Trap", "=e"], vec!["Trap"], vec!["=f"]]
+            [
+                vec!["=a", "Trap", "=c", "Trap", "=e"],
+                vec!["Trap"],
+                vec!["=f"]
+            ]
         );
     }
 
@@ -310,16 +395,28 @@ impl<E: Engine, F: Fn() -> E, M: Fn(Behaviour) -> Vec<u8>> Suite<F, M> {
     fn lies_are_invalid_output(&self) {
         for behaviour in [Behaviour::Garbage, Behaviour::WildPointer] {
             let outcome = self.run(behaviour, InstanceOptions::default(), &[&["a", "b"]]);
-            assert_eq!(outcome, [["InvalidOutput", "InvalidOutput"]], "{behaviour:?}");
+            assert_eq!(
+                outcome,
+                [["InvalidOutput", "InvalidOutput"]],
+                "{behaviour:?}"
+            );
         }
     }
 
     fn legacy_modules_work(&self) {
-        let outcome = self.run(Behaviour::Legacy, InstanceOptions::default(), &[&["a", "!", "c"]]);
+        let outcome = self.run(
+            Behaviour::Legacy,
+            InstanceOptions::default(),
+            &[&["a", "!", "c"]],
+        );
         assert_eq!(outcome, [["=a", "Module", "=c"]]);
         let long = "x".repeat(20_000);
         let values = [long.as_str(); 10];
-        let outcome = self.run(Behaviour::LegacyLeak, InstanceOptions::default(), &[&values]);
+        let outcome = self.run(
+            Behaviour::LegacyLeak,
+            InstanceOptions::default(),
+            &[&values],
+        );
         assert!(
             outcome[0].iter().all(|word| word[1..] == long),
             "a guest that wears out is replaced"

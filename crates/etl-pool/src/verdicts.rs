@@ -24,24 +24,64 @@ enum Parts {
 }
 
 /// What a guest said about a run of records.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Answer {
     /// All are kept.
     Keep,
-    /// A frame that has been checked for so many records.
-    Frame(Bytes, usize),
+    /// A frame that has been checked.
+    Frame(Frame),
     /// The new value of one record.
     Value(Bytes),
     /// None of them could be served, for this reason.
     Failed(CallError),
 }
 
+/// A frame that has been checked, from one of its records on.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    bytes: Bytes,
+    records: usize,
+    first: usize,
+}
+
+impl Frame {
+    /// A frame that [`ResponseReader::parse`] has accepted for so many records.
+    pub(crate) fn checked(bytes: Bytes, records: usize) -> Self {
+        Self {
+            bytes,
+            records,
+            first: 0,
+        }
+    }
+}
+
 impl Answer {
-    fn get(&self, index: usize) -> Result<Verdict<'_>, &CallError> {
+    /// Roughly the bytes that keeping the answer to one record keeps.
+    pub(crate) fn share(&self) -> usize {
+        match self {
+            Self::Keep | Self::Failed(_) => 0,
+            Self::Frame(frame) => frame.bytes.len().div_ceil(frame.records.max(1)),
+            Self::Value(value) => value.len(),
+        }
+    }
+
+    /// The answer to one record alone, of those that this one is about.
+    fn at(&self, index: usize) -> Self {
+        match self {
+            Self::Frame(frame) => Self::Frame(Frame {
+                first: frame.first + index,
+                ..frame.clone()
+            }),
+            other => other.clone(),
+        }
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Result<Verdict<'_>, &CallError> {
         match self {
             Self::Keep => Ok(Verdict::Keep),
-            Self::Frame(frame, records) => {
-                Ok(ResponseReader::assume_valid(frame, *records).verdict(index))
+            Self::Frame(frame) => {
+                let reader = ResponseReader::assume_valid(&frame.bytes, frame.records);
+                Ok(reader.verdict(frame.first + index))
             }
             Self::Value(value) => Ok(Verdict::SetValue(value)),
             Self::Failed(error) => Err(error),
@@ -50,7 +90,7 @@ impl Answer {
 
     fn buffer(&self) -> Option<&Bytes> {
         match self {
-            Self::Frame(bytes, _) | Self::Value(bytes) => Some(bytes),
+            Self::Frame(Frame { bytes, .. }) | Self::Value(bytes) => Some(bytes),
             Self::Keep | Self::Failed(_) => None,
         }
     }
@@ -94,6 +134,20 @@ impl Verdicts {
                 match part.checked_sub(1).and_then(|part| parts.get(part)) {
                     Some((start, answer)) => answer.get(index - start),
                     None => Ok(Verdict::Keep),
+                }
+            }
+        }
+    }
+
+    /// The answer to one record, to be kept for itself.
+    pub(crate) fn answer(&self, index: usize) -> Answer {
+        match &self.parts {
+            Parts::One(answer) => answer.at(index),
+            Parts::Many(parts) => {
+                let part = parts.partition_point(|&(start, _)| start <= index);
+                match part.checked_sub(1).and_then(|part| parts.get(part)) {
+                    Some((start, answer)) => answer.at(index - start),
+                    None => Answer::Keep,
                 }
             }
         }

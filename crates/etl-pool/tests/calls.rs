@@ -456,3 +456,183 @@ fn the_same_content_and_options_are_one_template() {
     shelves.tend(Instant::now());
     assert_eq!((shelves.idle(), pool.instances()), (0, 0));
 }
+
+#[test]
+fn going_back_needs_no_new_instance() {
+    let pool = pool();
+    let mut shelves = pool.shelves();
+    let options = InstanceOptions {
+        isolation: Isolation::Record,
+        ..InstanceOptions::default()
+    };
+    let template = template_with(&pool, &counting(), options);
+    for _ in 0..100 {
+        let verdicts = shelves
+            .call(&template, &records(&["ab", "cd"]), in_ms(1_000))
+            .unwrap();
+        assert_eq!(words(&verdicts), ["=11", "=11"]);
+    }
+    assert_eq!(template.stats().created, 1);
+}
+
+/// Writes in every way that there is, across page boundaries, and tells on the next call if anything of it is still there.
+#[test]
+fn whatever_was_written_is_gone_after_going_back() {
+    let writes = [
+        "(i32.store8 (i32.const 200000) (i32.const 1))",
+        "(i32.store16 (i32.const 200703) (i32.const 0x101))",
+        "(i32.store offset=3 (i32.const 200702) (i32.const 0x1010101))",
+        "(i64.store offset=700 (i32.const 200001) (i64.const 0x101010101010101))",
+        "(i64.store32 (i32.const 200702) (i64.const 0x1010101))",
+        "(f32.store (i32.const 200702) (f32.const 3))",
+        "(f64.store (i32.const 200702) (f64.const 3))",
+        "(v128.store (i32.const 200703) (v128.const i32x4 1 2 3 4))",
+        "(v128.store8_lane 4 (i32.const 200000) (v128.const i32x4 1 2 3 4))",
+        "(memory.fill (i32.const 196608) (i32.const 7) (i32.const 65536))",
+        "(memory.fill (i32.const 200703) (i32.const 7) (i32.const 2))",
+        "(memory.copy (i32.const 200000) (i32.const 65536) (i32.const 50000))",
+        "(memory.init $text (i32.const 204795) (i32.const 0) (i32.const 9))",
+        "(global.set $hidden (i64.const 9))",
+        "(table.set $t (i32.const 1) (ref.func $odd))",
+        "(table.fill $t (i32.const 0) (ref.func $odd) (i32.const 4))",
+        "(call $now_and_then)",
+    ];
+    let extra = r#"
+        (data $text "canary...")
+        (global $hidden (mut i64) (i64.const 0))
+        (table $t 4 funcref)
+        (elem declare func $odd)
+        (func $odd)
+        (func $now_and_then (i32.store (i32.const 262140) (i32.const -1)))
+        (func $dirt (result i32)
+          (local $at i32) (local $sum i64)
+          (local.set $at (i32.const 196608))
+          (loop $l
+            (local.set $sum (i64.or (local.get $sum) (i64.load (local.get $at))))
+            (br_if $l (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 262144))))
+          (i32.or (i64.ne (i64.or (local.get $sum) (global.get $hidden)) (i64.const 0))
+                  (i32.eqz (ref.is_null (table.get $t (i32.const 1))))))"#;
+    let pool = pool();
+    let mut shelves = pool.shelves();
+    for write in writes {
+        let guest = v1(
+            extra,
+            &format!(
+                "(if (call $dirt) (then unreachable)) {write} (if (i32.eqz (call $dirt)) (then unreachable)) {ECHO}"
+            ),
+        );
+        let options = InstanceOptions {
+            isolation: Isolation::Record,
+            ..InstanceOptions::default()
+        };
+        let template = template_with(&pool, &guest, options);
+        for _ in 0..3 {
+            let verdicts = shelves
+                .call(&template, &records(&["a", "b"]), in_ms(1_000))
+                .unwrap();
+            assert_eq!(words(&verdicts), ["=a", "=b"], "{write}");
+        }
+        assert_eq!(template.stats().created, 1, "{write}");
+    }
+}
+
+#[test]
+fn results_are_kept_for_what_is_the_same() {
+    let pool = pool();
+    let mut shelves = pool.shelves();
+    let options = InstanceOptions {
+        cache_ttl: Some(Duration::from_secs(60)),
+        ..InstanceOptions::default()
+    };
+    let template = template_with(&pool, &counting(), options.clone());
+    let mut call = |values: &[&str]| {
+        words(
+            &shelves
+                .call(&template, &records(values), in_ms(1_000))
+                .unwrap(),
+        )
+    };
+    assert_eq!(call(&["ab", "cd"]), ["=11", "=22"]);
+    assert_eq!(call(&["cd", "ef", "ab"]), ["=22", "=33", "=11"]);
+    let stats = template.stats();
+    assert_eq!((stats.cache_hits, stats.cache_misses), (2, 3));
+
+    // A failure is not kept, and a module that can see a clock is called each time.
+    let failing = template_with(&pool, &on_poison("", "unreachable"), options.clone());
+    for _ in 0..2 {
+        let verdicts = shelves
+            .call(&failing, &records(&["a", "!"]), in_ms(1_000))
+            .unwrap();
+        assert_eq!(words(&verdicts), ["=a", "Trap"]);
+    }
+    assert_eq!(failing.stats().cache_hits, 1);
+    let timed = v1(
+        r#"(import "etl" "now" (func $now (result i64)))"#,
+        "(drop (call $now))",
+    );
+    let timed = template_with(&pool, &timed, options);
+    for _ in 0..2 {
+        shelves
+            .call(&timed, &records(&["a"]), in_ms(1_000))
+            .unwrap();
+    }
+    assert_eq!(timed.stats().cache_hits, 0);
+}
+
+#[test]
+fn compiled_code_is_kept_on_disk_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = PoolOptions {
+        cache_dir: Some(folder.path().join("cache")),
+        ..PoolOptions::default()
+    };
+    let guest = v1("", ECHO);
+    let files = || {
+        let mut files: Vec<_> = std::fs::read_dir(folder.path().join("cache"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "code")
+            })
+            .collect();
+        files.sort();
+        files
+    };
+    let works = || {
+        let pool = Pool::new(options.clone()).unwrap();
+        let isolated = InstanceOptions {
+            isolation: Isolation::Batch,
+            ..InstanceOptions::default()
+        };
+        for options in [InstanceOptions::default(), isolated] {
+            let template = template_with(&pool, &guest, options);
+            let verdicts = pool
+                .shelves()
+                .call(&template, &records(&["a"]), in_ms(1_000))
+                .unwrap();
+            assert_eq!(words(&verdicts), ["=a"]);
+        }
+    };
+    works();
+    assert_eq!(files().len(), 2, "plain and resettable");
+    let written = std::fs::metadata(&files()[0]).unwrap().modified().unwrap();
+    works();
+    assert_eq!(
+        std::fs::metadata(&files()[0]).unwrap().modified().unwrap(),
+        written,
+        "loaded, not made again"
+    );
+    for path in files() {
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    works();
+    let mut repaired = std::fs::read(&files()[0]).unwrap();
+    let middle = repaired.len() / 2;
+    repaired[middle] ^= 1;
+    std::fs::write(&files()[0], &repaired).unwrap();
+    works();
+}

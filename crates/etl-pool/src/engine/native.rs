@@ -4,6 +4,7 @@
 //! - `memory`: limits and accounts for linear memories and tables;
 //! - `imports`: the host functions of `offer`;
 //! - `instance`: instances and calls into them;
+//! - `snapshot`: their first state, and the way back to it;
 //! - `failure`: traps, in our words.
 
 #![allow(unsafe_code)]
@@ -13,10 +14,12 @@ mod failure;
 mod imports;
 mod instance;
 mod memory;
+mod snapshot;
 
 use std::time::Instant;
 
 use super::{Engine, Setup};
+use crate::artifacts::Authentic;
 use crate::caps::Caps;
 use crate::error::{CallError, PoolError};
 use crate::facts::Facts;
@@ -60,8 +63,31 @@ impl Engine for NativeEngine {
         (vetted.facts, vetted.problems)
     }
 
-    fn compile(&self, bytes: &[u8], facts: &Facts, caps: &Caps) -> Result<Code, PoolError> {
-        Code::compile(&self.engine, bytes, facts, caps)
+    fn compile(
+        &self,
+        bytes: &[u8],
+        facts: &Facts,
+        caps: &Caps,
+        resettable: bool,
+    ) -> Result<Code, PoolError> {
+        Code::compile(&self.engine, bytes, facts, caps, resettable)
+    }
+
+    fn fingerprint(&self) -> String {
+        compile::fingerprint(&self.engine)
+    }
+
+    fn freeze(&self, code: &Code) -> Option<Vec<u8>> {
+        code.freeze()
+    }
+
+    fn revive(
+        &self,
+        bytes: &Authentic,
+        facts: &Facts,
+        resettable: bool,
+    ) -> Result<Code, PoolError> {
+        Code::revive(&self.engine, bytes, facts, resettable)
     }
 
     fn instantiate(

@@ -22,8 +22,8 @@ pub fn wasm(text: &str) -> Vec<u8> {
 pub fn v1(extra: &str, each: &str) -> Vec<u8> {
     wasm(&format!(
         r#"(module
-  (memory (export "memory") 4)
   {extra}
+  (memory (export "memory") 4)
   (func (export "etl_alloc_v1") (param $length i32) (result i32)
     (if (i32.gt_u (local.get $length) (i32.const 131072)) (then unreachable))
     i32.const 65536)

@@ -8,10 +8,11 @@ use wasmer::sys::{
 use wasmer::{Engine, Module};
 use wasmer_types::{CompilationProgressCallback, UserAbort};
 
+use crate::artifacts::Authentic;
 use crate::caps::Caps;
 use crate::error::{PoolError, PoolErrorKind};
 use crate::facts::{Abi, Facts};
-use crate::instrument::instrument;
+use crate::instrument::{INSTRUMENT_VERSION, instrument};
 use crate::offer::{self, Offer};
 
 /// A compiled module.
@@ -20,6 +21,9 @@ pub struct Code {
     pub(super) abi: Abi,
     /// What it imports, in the order of its import section; the call for the next slice comes behind.
     pub(super) imports: Vec<&'static Offer>,
+    pub(super) facts: Facts,
+    /// Whether writes are noted, so that instances can go back to their first state.
+    pub(super) resettable: bool,
 }
 
 impl std::fmt::Debug for Code {
@@ -30,14 +34,14 @@ impl std::fmt::Debug for Code {
     }
 }
 
-/// The compiler, with the features that vetting accepts and no others.
+/// The compiler, with the features that vetting accepts, and a second memory for the map of `instrument`.
 pub(super) fn engine() -> Engine {
     let mut compiler = Cranelift::default();
     compiler.opt_level(CraneliftOptLevel::Speed);
     let mut features = Features::new();
     features
         .threads(false)
-        .multi_memory(false)
+        .multi_memory(true)
         .exceptions(false)
         .memory64(false);
     let compiler: Box<dyn CompilerConfig> = Box::new(compiler);
@@ -47,29 +51,38 @@ pub(super) fn engine() -> Engine {
         .into()
 }
 
+/// What decides the code that is made of a module, apart from the module.
+pub(super) fn fingerprint(engine: &Engine) -> String {
+    let target = engine.target();
+    let mut features: Vec<String> = target
+        .cpu_features()
+        .iter()
+        .map(|feature| feature.to_string())
+        .collect();
+    features.sort_unstable();
+    format!(
+        "wasmer 7.4.2 cranelift speed; {}; {}; instrument {INSTRUMENT_VERSION}",
+        target.triple(),
+        features.join(",")
+    )
+}
+
+fn refused(message: impl std::fmt::Display) -> PoolError {
+    PoolError::new(
+        PoolErrorKind::Compile,
+        format!("cannot be compiled: {message}"),
+    )
+}
+
 impl Code {
     pub(super) fn compile(
         engine: &Engine,
         bytes: &[u8],
         facts: &Facts,
         caps: &Caps,
+        resettable: bool,
     ) -> Result<Self, PoolError> {
-        let refused = |message: String| {
-            PoolError::new(
-                PoolErrorKind::Compile,
-                format!("cannot be compiled: {message}"),
-            )
-        };
-        let abi = facts
-            .abi
-            .ok_or_else(|| refused("it is not a module of either ABI".to_owned()))?;
-        let mut imports = Vec::with_capacity(facts.imports.len());
-        for import in &facts.imports {
-            let offer = offer::find(&import.module, &import.name)
-                .ok_or_else(|| refused(format!("import {}.{}", import.module, import.name)))?;
-            imports.push(offer);
-        }
-        let instrumented = instrument(bytes).map_err(refused)?;
+        let instrumented = instrument(bytes, resettable).map_err(refused)?;
         let started = Instant::now();
         let limit = caps.compile_time;
         let progress = CompilationProgressCallback::new(move |_| {
@@ -81,11 +94,42 @@ impl Code {
         });
         let module = engine
             .new_module_with_progress(&instrumented, progress)
-            .map_err(|error| refused(error.to_string()))?;
+            .map_err(refused)?;
+        Self::new(module, facts, resettable)
+    }
+
+    fn new(module: Module, facts: &Facts, resettable: bool) -> Result<Self, PoolError> {
+        let abi = facts
+            .abi
+            .ok_or_else(|| refused("it is not a module of either ABI"))?;
+        let mut imports = Vec::with_capacity(facts.imports.len());
+        for import in &facts.imports {
+            let offer = offer::find(&import.module, &import.name)
+                .ok_or_else(|| refused(format!("import {}.{}", import.module, import.name)))?;
+            imports.push(offer);
+        }
         Ok(Self {
             module,
             abi,
             imports,
+            facts: facts.clone(),
+            resettable,
         })
+    }
+
+    pub(super) fn freeze(&self) -> Option<Vec<u8>> {
+        self.module.serialize().ok().map(|bytes| bytes.to_vec())
+    }
+
+    pub(super) fn revive(
+        engine: &Engine,
+        bytes: &Authentic,
+        facts: &Facts,
+        resettable: bool,
+    ) -> Result<Self, PoolError> {
+        // SAFETY: the bytes are what `freeze` made: nobody without the key can have made or changed them, and they are looked for
+        // under a name that covers the module, this runtime's version, the processor's features and the rewriting.
+        let module = unsafe { Module::deserialize(engine, bytes.bytes()) }.map_err(refused)?;
+        Self::new(module, facts, resettable)
     }
 }

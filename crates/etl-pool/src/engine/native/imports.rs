@@ -13,6 +13,7 @@ use wasmparser::ValType;
 
 use super::compile::Code;
 use super::failure::Stop;
+use super::snapshot;
 use crate::guest::{CallState, Guest, unix_time};
 use crate::instrument::SLICE;
 use crate::offer::{HostFunction, Offer, errno};
@@ -23,6 +24,8 @@ pub(super) struct Host {
     pub(super) guest: Arc<Guest>,
     /// Known once the instance stands; a start function that runs before is answered as if its pointers led nowhere.
     pub(super) memory: Option<Memory>,
+    /// Where writes are noted, if they are.
+    pub(super) map: Option<Memory>,
     random: Random,
 }
 
@@ -31,6 +34,7 @@ impl Host {
         Self {
             guest,
             memory: None,
+            map: None,
             random: Random::new(),
         }
     }
@@ -128,16 +132,20 @@ impl Arguments<'_> {
                 _ => vec![Value::I32(errno::FAULT)],
             });
         };
-        let view = memory.view(&store);
+        let map = host.map.clone();
+        let window = Window {
+            memory: memory.view(&store),
+            map: map.as_ref().map(|map| map.view(&store)),
+        };
         let error = match function {
             HostFunction::Log => {
                 let level = LogLevel::from_number(self.u32(0));
-                log(host, &view, level, self.u32(1), self.u32(2));
+                log(host, &window, level, self.u32(1), self.u32(2));
                 return Ok(Vec::new());
             }
             HostFunction::Counter => {
                 // A name that is long, outside the memory or not UTF-8 counts nothing.
-                if let Some(name) = read(&view, self.u32(0), self.u32(1), 128)
+                if let Some(name) = window.read(self.u32(0), self.u32(1), 128)
                     && let Ok(name) = std::str::from_utf8(&name)
                 {
                     host.guest.count(name, self.i64(2));
@@ -145,13 +153,13 @@ impl Arguments<'_> {
                 return Ok(Vec::new());
             }
             HostFunction::Exit => return Err(self.exit()),
-            HostFunction::FdWrite => self.fd_write(host, &view),
+            HostFunction::FdWrite => self.fd_write(host, &window),
             HostFunction::FdStat => match self.u32(0) {
                 0..=2 => {
                     // A character device without rights or flags.
                     let mut stat = [0; 24];
                     stat[0] = 2;
-                    write(&view, self.u32(1), &stat)
+                    window.write(self.u32(1), &stat)
                 }
                 _ => errno::BADF,
             },
@@ -159,16 +167,16 @@ impl Arguments<'_> {
                 // Realtime, and monotonic, which is no more than a clock that the host does not set back often.
                 0 | 1 => {
                     let now = u64::try_from(unix_time().as_nanos()).unwrap_or(u64::MAX);
-                    write(&view, self.u32(2), &now.to_le_bytes())
+                    window.write(self.u32(2), &now.to_le_bytes())
                 }
                 _ => errno::INVAL,
             },
-            HostFunction::ClockResolution => write(&view, self.u32(1), &1_000_000u64.to_le_bytes()),
-            HostFunction::RandomGet => random_get(host, &view, self.u32(0), self.u32(1)),
+            HostFunction::ClockResolution => window.write(self.u32(1), &1_000_000u64.to_le_bytes()),
+            HostFunction::RandomGet => random_get(host, &window, self.u32(0), self.u32(1)),
             HostFunction::NoStrings => {
-                let first = write(&view, self.u32(0), &[0; 4]);
+                let first = window.write(self.u32(0), &[0; 4]);
                 if first == 0 {
-                    write(&view, self.u32(1), &[0; 4])
+                    window.write(self.u32(1), &[0; 4])
                 } else {
                     first
                 }
@@ -186,7 +194,7 @@ impl Arguments<'_> {
     }
 
     /// `fd_write(fd, vectors, count, written)`: each vector becomes log lines.
-    fn fd_write(&self, host: &Host, view: &MemoryView<'_>) -> i32 {
+    fn fd_write(&self, host: &Host, window: &Window<'_>) -> i32 {
         let level = match self.u32(0) {
             1 => LogLevel::Info,
             2 => LogLevel::Warn,
@@ -199,7 +207,7 @@ impl Arguments<'_> {
         }
         let mut written = 0u32;
         for index in 0..count {
-            let Some(vector) = read(view, vectors.saturating_add(index * 8), 8, 8) else {
+            let Some(vector) = window.read(vectors.saturating_add(index * 8), 8, 8) else {
                 return errno::FAULT;
             };
             let [a, b, c, d, e, f, g, h] = vector[..] else {
@@ -209,41 +217,57 @@ impl Arguments<'_> {
                 u32::from_le_bytes([a, b, c, d]),
                 u32::from_le_bytes([e, f, g, h]),
             );
-            if u64::from(pointer) + u64::from(length) > view.data_size() {
+            if !window.holds(pointer, length) {
                 return errno::FAULT;
             }
             if length > 0 {
-                log(host, view, level, pointer, length);
+                log(host, window, level, pointer, length);
             }
             written = written.saturating_add(length);
         }
-        write(view, self.u32(3), &written.to_le_bytes())
+        window.write(self.u32(3), &written.to_le_bytes())
     }
 }
 
-/// Copies at most `limit` bytes out of the guest; `None` where they are not all in its memory.
-fn read(view: &MemoryView<'_>, pointer: u32, length: u32, limit: u32) -> Option<Vec<u8>> {
-    if u64::from(pointer) + u64::from(length) > view.data_size() {
-        return None;
-    }
-    let mut bytes = vec![0; length.min(limit) as usize];
-    view.read(u64::from(pointer), &mut bytes).ok()?;
-    Some(bytes)
+/// The guest's memory, as host functions see it.
+struct Window<'a> {
+    memory: MemoryView<'a>,
+    map: Option<MemoryView<'a>>,
 }
 
-fn write(view: &MemoryView<'_>, pointer: u32, bytes: &[u8]) -> i32 {
-    match view.write(u64::from(pointer), bytes) {
-        Ok(()) => 0,
-        Err(_) => errno::FAULT,
+impl Window<'_> {
+    fn holds(&self, pointer: u32, length: u32) -> bool {
+        u64::from(pointer) + u64::from(length) <= self.memory.data_size()
+    }
+
+    /// Copies at most `limit` bytes out of the guest; `None` where they are not all in its memory.
+    fn read(&self, pointer: u32, length: u32, limit: u32) -> Option<Vec<u8>> {
+        if !self.holds(pointer, length) {
+            return None;
+        }
+        let mut bytes = vec![0; length.min(limit) as usize];
+        self.memory.read(u64::from(pointer), &mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// Writes all or nothing, and answers a WASI error number.
+    fn write(&self, pointer: u32, bytes: &[u8]) -> i32 {
+        if self.memory.write(u64::from(pointer), bytes).is_err() {
+            return errno::FAULT;
+        }
+        if let Some(map) = &self.map {
+            snapshot::note(map, pointer as usize, bytes.len());
+        }
+        0
     }
 }
 
-fn log(host: &Host, view: &MemoryView<'_>, level: LogLevel, pointer: u32, length: u32) {
+fn log(host: &Host, window: &Window<'_>, level: LogLevel, pointer: u32, length: u32) {
     // Nothing is read for a line that would not pass.
     if !host.guest.log.admits() {
         return;
     }
-    if let Some(text) = read(view, pointer, length, 16 << 10) {
+    if let Some(text) = window.read(pointer, length, 16 << 10) {
         for line in text
             .split(|&byte| byte == b'\n')
             .filter(|line| !line.is_empty())
@@ -254,11 +278,11 @@ fn log(host: &Host, view: &MemoryView<'_>, level: LogLevel, pointer: u32, length
 }
 
 /// Fills at most 64 KiB at a time, so that one call cannot run for long; a guest that wants more is told to ask again.
-fn random_get(host: &mut Host, view: &MemoryView<'_>, pointer: u32, length: u32) -> i32 {
+fn random_get(host: &mut Host, window: &Window<'_>, pointer: u32, length: u32) -> i32 {
     if length > 64 << 10 {
         return errno::INVAL;
     }
     let mut bytes = vec![0; length as usize];
     host.random.fill(&mut bytes);
-    write(view, pointer, &bytes)
+    window.write(pointer, &bytes)
 }

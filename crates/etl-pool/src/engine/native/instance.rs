@@ -15,6 +15,7 @@ use super::compile::Code;
 use super::failure;
 use super::imports::{self, Host};
 use super::memory::GuestTunables;
+use super::snapshot::{self, Snapshot};
 use crate::error::{CallError, FailureKind};
 use crate::facts::Abi;
 use crate::guest::CallState;
@@ -25,6 +26,7 @@ pub struct NativeInstance {
     memory: Memory,
     calls: Calls,
     state: Arc<CallState>,
+    snapshot: Option<Snapshot>,
 }
 
 enum Calls {
@@ -97,9 +99,21 @@ impl NativeInstance {
             memory,
             calls,
             state,
+            snapshot: None,
         };
         if let Some(init) = init {
             this.init(&init, &setup.config)?;
+        }
+        if code.resettable {
+            let snapshot = Snapshot::take(
+                &mut this.store,
+                &instance.exports,
+                &this.memory,
+                &code.facts,
+            )
+            .map_err(|error| invalid(error.to_string()))?;
+            env.as_mut(&mut this.store).map = Some(snapshot.map().clone());
+            this.snapshot = Some(snapshot);
         }
         Ok(this)
     }
@@ -153,6 +167,15 @@ impl NativeInstance {
         function
             .call(&mut self.store, a, b)
             .map_err(|error| failure::of_call(error, &self.state))
+    }
+
+    /// Notes what the host has written, where that is needed to go back.
+    #[inline]
+    fn note(&self, pointer: i32, length: usize) {
+        if let Some(snapshot) = &self.snapshot {
+            let map = snapshot.map().view(&self.store);
+            snapshot::note(&map, pointer.cast_unsigned() as usize, length);
+        }
     }
 
     /// A range of the guest's memory that the guest named.
@@ -228,6 +251,13 @@ impl Instance for NativeInstance {
             ));
         };
         write(frame);
+        if let Some(snapshot) = &self.snapshot {
+            snapshot::note(
+                &snapshot.map().view(store),
+                pointer.cast_unsigned() as usize,
+                len,
+            );
+        }
         let packed = match process.call(store, pointer, length) {
             Ok(packed) => packed,
             Err(error) => return Err(failure::of_call(error, &self.state)),
@@ -271,6 +301,7 @@ impl Instance for NativeInstance {
         }
         self.bytes_mut(input.cast_unsigned(), value.len(), "allocate")?
             .copy_from_slice(value);
+        self.note(input, value.len());
         let output = self.call2(&transform, input, length)?;
         if output < 0 {
             return Err(CallError::new(
@@ -289,6 +320,13 @@ impl Instance for NativeInstance {
             self.call(deallocate, input)?;
         }
         Ok(result)
+    }
+
+    fn reset(&mut self) -> bool {
+        match &self.snapshot {
+            Some(snapshot) => snapshot.restore(&mut self.store, &self.memory),
+            None => false,
+        }
     }
 
     fn memory_bytes(&self) -> u64 {

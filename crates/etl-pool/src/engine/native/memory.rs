@@ -7,6 +7,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use wasmer::sys::vm::{LinearMemory, VMMemory, VMMemoryDefinition, VMTable, VMTableDefinition};
 use wasmer::sys::{BaseTunables, Tunables};
@@ -22,6 +23,8 @@ pub(super) struct GuestTunables {
     table_elements: u32,
     budget: Arc<MemoryBudget>,
     state: Arc<CallState>,
+    /// Memories made so far: the first is the guest's, a second one the map of `instrument`.
+    memories: AtomicU32,
 }
 
 impl GuestTunables {
@@ -31,6 +34,7 @@ impl GuestTunables {
             table_elements: setup.table_elements,
             budget: Arc::clone(&setup.guest.memory),
             state: Arc::clone(state),
+            memories: AtomicU32::new(0),
         }
     }
 
@@ -55,6 +59,10 @@ impl GuestTunables {
         ty: &MemoryType,
         make: impl FnOnce(&MemoryType) -> Result<VMMemory, MemoryError>,
     ) -> Result<VMMemory, MemoryError> {
+        if self.memories.fetch_add(1, Ordering::Relaxed) > 0 {
+            // The host's own, and as small as what the guest has written: a byte for each page.
+            return make(ty);
+        }
         let minimum = ty.minimum.bytes().0 as u64;
         if minimum > self.memory_limit {
             return Err(MemoryError::Generic(format!(

@@ -1,0 +1,158 @@
+//! The state of an instance just after its initialisation, and the way back to it.
+//!
+//! The rewritten code notes every page that it writes to (see `instrument`); the host notes its own writes in the same map. Going back
+//! copies those pages from what was kept, or zeroes them, and sets the mutable globals again. Tables are put back only where the
+//! module has an instruction that can change one. An instance whose memory or tables have grown cannot go back: they do not shrink.
+//!
+//! What is kept are the pages that were not zero, so a guest with a stack of 1 MiB that it never used costs nothing for it.
+
+use wasmer::{Global, Memory, MemoryView, Store, Table, Value};
+
+use crate::facts::Facts;
+use crate::instrument::{MAP, PAGE_SHIFT, global_name, table_name};
+
+const PAGE: usize = 1 << PAGE_SHIFT;
+
+/// Bytes of the next page that a store to the last bytes of a noted page can have reached.
+const REACH: usize = 16;
+
+/// What an instance goes back to.
+pub(super) struct Snapshot {
+    map: Memory,
+    size: usize,
+    /// For each page its place in `kept`, one more than the index; 0 is a page of zeros.
+    places: Vec<u32>,
+    kept: Vec<[u8; PAGE]>,
+    globals: Vec<(Global, Value)>,
+    tables: Vec<(Table, Vec<Value>)>,
+}
+
+/// Notes a range that the host has written.
+pub(super) fn note(map: &MemoryView<'_>, pointer: usize, length: usize) {
+    if length == 0 {
+        return;
+    }
+    for page in pointer >> PAGE_SHIFT..=(pointer + length - 1) >> PAGE_SHIFT {
+        // The map covers 4 GiB, and so every range within a memory.
+        let noted = map.write_u8(page as u64, 1);
+        debug_assert!(noted.is_ok(), "page {page} is beyond the map");
+    }
+}
+
+/// A memory as bytes.
+///
+/// SAFETY, for the caller: no guest code runs, and no other slice of the same memory exists, while this one does.
+unsafe fn bytes<'a>(view: &'a MemoryView<'_>) -> &'a mut [u8] {
+    // SAFETY: handed on to the caller.
+    unsafe { view.data_unchecked_mut() }
+}
+
+impl Snapshot {
+    /// Keeps the state as it is now.
+    pub(super) fn take(
+        store: &mut Store,
+        exports: &wasmer::Exports,
+        memory: &Memory,
+        facts: &Facts,
+    ) -> Result<Self, wasmer::ExportError> {
+        let map = exports.get_memory(MAP)?.clone();
+        let mut globals = Vec::new();
+        while let Ok(global) = exports.get_global(&global_name(globals.len())) {
+            let value = global.get(store);
+            globals.push((global.clone(), value));
+        }
+        let mut tables = Vec::new();
+        if facts.changes_tables {
+            while let Ok(table) = exports.get_table(&table_name(tables.len())) {
+                let table = table.clone();
+                let elements = (0..table.size(store))
+                    .filter_map(|index| table.get(store, index))
+                    .collect();
+                tables.push((table, elements));
+            }
+        }
+        let view = memory.view(store);
+        // SAFETY: the instance has just been made and is not running; the two memories are different ones.
+        let (memory, noted) = (unsafe { bytes(&view) }, map.view(store));
+        let (pages, _) = memory.as_chunks::<PAGE>();
+        let mut places = Vec::with_capacity(pages.len());
+        let mut kept = Vec::new();
+        for page in pages {
+            if page.iter().all(|&byte| byte == 0) {
+                places.push(0);
+            } else {
+                kept.push(*page);
+                places.push(kept.len() as u32);
+            }
+        }
+        let size = memory.len();
+        // SAFETY: as above.
+        let noted = unsafe { bytes(&noted) };
+        noted[..places.len()].fill(0);
+        Ok(Self {
+            map,
+            size,
+            places,
+            kept,
+            globals,
+            tables,
+        })
+    }
+
+    /// The map, for the host's own writes.
+    pub(super) fn map(&self) -> &Memory {
+        &self.map
+    }
+
+    /// Goes back. `false` where that is not possible.
+    pub(super) fn restore(&self, store: &mut Store, memory: &Memory) -> bool {
+        let (view, map) = (memory.view(store), self.map.view(store));
+        // SAFETY: no guest code runs while the store is borrowed here, and these are two memories with one slice of each.
+        let (memory, map) = unsafe { (bytes(&view), bytes(&map)) };
+        if memory.len() != self.size {
+            return false;
+        }
+        let map = &mut map[..self.places.len()];
+        let mut page = 0;
+        // A memory is whole WebAssembly pages, 16 bytes of map each: nothing is left over.
+        for group in map.as_chunks_mut::<8>().0 {
+            if u64::from_ne_bytes(*group) != 0 {
+                for (index, noted) in group.iter_mut().enumerate() {
+                    if std::mem::take(noted) != 0 {
+                        self.restore_page(memory, page + index, PAGE);
+                        self.restore_page(memory, page + index + 1, REACH);
+                    }
+                }
+            }
+            page += group.len();
+        }
+        for (global, value) in &self.globals {
+            if global.set(store, value.clone()).is_err() {
+                return false;
+            }
+        }
+        for (table, elements) in &self.tables {
+            if table.size(store) as usize != elements.len() {
+                return false;
+            }
+            for (index, element) in elements.iter().enumerate() {
+                if table.set(store, index as u32, element.clone()).is_err() {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    #[inline]
+    fn restore_page(&self, memory: &mut [u8], page: usize, length: usize) {
+        let Some(&place) = self.places.get(page) else {
+            return;
+        };
+        let target = &mut memory[page << PAGE_SHIFT..][..length];
+        match self.kept.get((place as usize).wrapping_sub(1)) {
+            Some(kept) => target.copy_from_slice(&kept[..length]),
+            None => target.fill(0),
+        }
+    }
+}
