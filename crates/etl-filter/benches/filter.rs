@@ -10,7 +10,7 @@ mod workload;
 use std::hint::black_box;
 use std::time::Instant;
 
-use etl_filter::{Kind, RuleSet, TopicFilter};
+use etl_filter::{Kind, RuleId, RuleSet, TopicFilter};
 use workload::Workload;
 
 /// Nanoseconds a topic: topics in small parts, each several times, of which the quickest counts. What else runs on the machine only
@@ -126,6 +126,31 @@ fn filter_uncached(workload: &Workload) {
         ],
     );
     eprintln!("{stats:#?}");
+
+    // A hundred rules changed, and the set with these changes asked.
+    let changes: Vec<_> = (0..100_u32)
+        .map(|id| {
+            (
+                RuleId::new(id * 7),
+                workload.filters[id as usize * 3].clone(),
+            )
+        })
+        .collect();
+    let start = Instant::now();
+    let changed = set.with_changes(changes).expect("the workload is valid");
+    let change_seconds = start.elapsed().as_secs_f64();
+    let mut scratch = changed.scratch();
+    let (nanoseconds, _) = measure(&workload.topics, |topic| {
+        changed.matches(topic, &mut scratch).len()
+    });
+    print(
+        "filter_change_100",
+        rules,
+        &[
+            ("change_seconds", change_seconds),
+            ("ns_per_topic", nanoseconds),
+        ],
+    );
 }
 
 fn patterns(workload: &Workload, kind: Kind) -> Vec<&str> {

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use crate::engine::Engine;
 use crate::error::{BuildError, BuildErrorKind, Problem};
 use crate::limits::{Limits, MAX_RULES};
 use crate::pattern::{Literal, Pattern};
@@ -114,11 +115,18 @@ impl RuleSetBuilder {
     ///
     /// The first rule that is invalid or that brings the set over its [`Limits`].
     pub fn build(&self) -> Result<RuleSet, BuildError> {
+        Ok(RuleSet::new(self.limits, self.build_engine(0)?))
+    }
+
+    /// Builds the engine of a set that takes `taken` bytes elsewhere.
+    pub(crate) fn build_engine(&self, taken: usize) -> Result<Engine, BuildError> {
         let mut sources = Sources::default();
         for (index, rule) in self.rules.iter().enumerate() {
             self.check_place(index, rule)?;
             sources.add(rule);
-            if let Some(problem) = planner::over_budget(sources.pattern_bytes(), &self.limits) {
+            if let Some(problem) =
+                planner::over_budget(taken + sources.pattern_bytes(), &self.limits)
+            {
                 return Err(BuildError::of_rule(id(index), problem));
             }
         }
@@ -153,19 +161,20 @@ impl RuleSetBuilder {
                     })
                 };
                 trees.push(simplify(rule, false, &mut slot)?);
-                if let Some(problem) = planner::over_budget(written + planner.bytes(), &self.limits)
+                if let Some(problem) =
+                    planner::over_budget(taken + written + planner.bytes(), &self.limits)
                 {
                     return Err(BuildError::of_rule(index, problem));
                 }
             }
         }
         let engine = planner.build(&trees, sources);
-        match planner::over_budget(engine.bytes(), &self.limits) {
+        match planner::over_budget(taken + engine.bytes(), &self.limits) {
             Some(problem) => Err(BuildError::of_rule(
                 id(self.rules.len().saturating_sub(1)),
                 problem,
             )),
-            None => Ok(RuleSet::new(engine)),
+            None => Ok(engine),
         }
     }
 }

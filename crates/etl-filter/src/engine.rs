@@ -59,16 +59,10 @@ impl Engine {
             .reserve(self.plain.anywhere().max(self.folded.anywhere()));
         scratch.threads.reserve(self.longest_program);
         scratch.reported.reserve(self.rest.together());
-        scratch
-            .found
-            .reserve(self.most_found.saturating_sub(scratch.found.len()));
     }
 
-    /// Puts the rules that match into `scratch`.
+    /// Puts the rules that match into `scratch`, which has room and holds no rule yet.
     pub(crate) fn find(&self, topic: &[u8], scratch: &mut Scratch) {
-        self.reserve(scratch);
-        scratch.found.clear();
-        scratch.checked = 0;
         let mut folded = std::mem::take(&mut scratch.folded);
         let mut seen = std::mem::take(&mut scratch.seen);
         let mut reported = std::mem::take(&mut scratch.reported);

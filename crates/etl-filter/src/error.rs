@@ -78,6 +78,14 @@ impl BuildError {
         }
     }
 
+    /// The error with the id that the rule has among others.
+    pub(crate) fn renumbered(mut self, ids: &[u32]) -> Self {
+        self.rule = ids
+            .get(self.rule.index())
+            .map_or(self.rule, |id| RuleId(*id));
+        self
+    }
+
     /// What is wrong.
     pub fn kind(&self) -> BuildErrorKind {
         self.problem.kind

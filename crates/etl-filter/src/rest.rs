@@ -18,7 +18,7 @@ const AUTOMATON_BYTES: usize = 1 << 20;
 /// Patterns that are tried together at first.
 const TOGETHER: usize = 64;
 /// Fewer expressions than this are asked one by one: an automaton would take longer to build than it saves.
-const WORTH_AN_AUTOMATON: usize = 4;
+const WORTH_AN_AUTOMATON: usize = 8;
 
 /// Several expressions as one automaton.
 #[derive(Debug)]

@@ -24,6 +24,8 @@ pub struct Scratch {
     /// How many patterns were compared in full because a literal of theirs was found, or because they have none.
     pub(crate) checked: u32,
     pub(crate) found: Vec<RuleId>,
+    /// What the other part of a set with changes found.
+    pub(crate) other: Vec<RuleId>,
 }
 
 impl Scratch {
@@ -48,7 +50,7 @@ impl Scratch {
             + self.seen.bytes()
             + self.reported.bytes()
             + self.threads.bytes()
-            + self.found.capacity() * size_of::<RuleId>()
+            + (self.found.capacity() + self.other.capacity()) * size_of::<RuleId>()
     }
 }
 

@@ -11,6 +11,8 @@ pub struct Stats {
     pub rules: usize,
     /// Filters in them.
     pub filters: usize,
+    /// Rules that were changed since the set was built, and are kept apart.
+    pub changed_rules: usize,
     /// Rules that have to be evaluated: those with `all`, `not` or a negated filter.
     pub trees: usize,
     /// Rules that match unless a filter of theirs does: they are in the answer for nearly every topic, which takes its time.
@@ -78,6 +80,7 @@ impl Stats {
         regex.bytes += engine.programs.capacity() * 4 + engine.classes.bytes();
         Self {
             rules: engine.sources.rules(),
+            changed_rules: 0,
             filters: engine.sources.filters(),
             trees: engine.dispatch.trees(),
             matching_by_default: engine.dispatch.defaults(),
