@@ -130,6 +130,11 @@ fn every_kind_with_every_operator_negated_and_not() {
         "xabcx".into(),
         "".into(),
     ];
+    // Miri is a thousand times slower: every third value.
+    let values: Vec<Value> = values
+        .into_iter()
+        .step_by(if cfg!(miri) { 3 } else { 1 })
+        .collect();
     let mut rows = 0;
     for kind in &ConditionKind::ALL {
         let header = matches!(kind, ConditionKind::HeaderValue { .. });
@@ -177,5 +182,8 @@ fn every_kind_with_every_operator_negated_and_not() {
             }
         }
     }
-    assert!(rows > 2000, "only {rows} rows");
+    assert!(
+        rows > if cfg!(miri) { 100 } else { 2000 },
+        "only {rows} rows"
+    );
 }

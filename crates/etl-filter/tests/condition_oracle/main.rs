@@ -54,7 +54,7 @@ fn conditions() -> Vec<Condition> {
     let mut all = Vec::new();
     for path in paths {
         for &operator in Operator::ALL {
-            for constant in &constants {
+            for constant in constants.iter().step_by(if cfg!(miri) { 4 } else { 1 }) {
                 let condition =
                     Condition::new(ConditionKind::payload(*path), operator, constant.clone());
                 let mut builder = ConditionSetBuilder::new();
@@ -78,7 +78,9 @@ struct Subject {
 
 impl Subject {
     fn new() -> Self {
-        let conditions = conditions();
+        // Miri is a thousand times slower: a sample of the conditions.
+        let sample = if cfg!(miri) { 97 } else { 1 };
+        let conditions: Vec<Condition> = conditions().into_iter().step_by(sample).collect();
         let mut builder = ConditionSetBuilder::new();
         let groups = conditions
             .iter()
@@ -233,12 +235,15 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn conditions_agree_with_the_slow_evaluator() {
+    if cfg!(miri) {
+        println!("skipped: conditions_agree_with_the_slow_evaluator: takes hours under Miri");
+        return;
+    }
     let subject = Subject::new();
     let mut scratch = ConditionScratch::new();
-    let cases = if cfg!(miri) { 2 } else { 1500 };
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
         failure_persistence: None,
-        ..ProptestConfig::with_cases(cases)
+        ..ProptestConfig::with_cases(1500)
     });
     let mut compare = |payload: &[u8]| subject.compare(payload, &mut scratch);
     let cell = std::cell::RefCell::new(&mut compare);
@@ -252,7 +257,7 @@ fn every_beginning_of_a_payload_agrees() {
     let subject = Subject::new();
     let mut scratch = ConditionScratch::new();
     let payload = r#" {"b": {"a": [1, "a\u00e4", null]}, "a": [{"b": 1.5}, {"a":1,"b" : "xay"}], "a": 1, "": true} "#;
-    let step = if cfg!(miri) { 40 } else { 1 };
+    let step = if cfg!(miri) { 90 } else { 1 };
     for end in (0..=payload.len()).step_by(step) {
         subject
             .compare(&payload.as_bytes()[..end], &mut scratch)
