@@ -1,0 +1,177 @@
+//! What a lane owns and every run on it uses: instances, working memory, counters, the clock and the dice.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use etl_filter::conditions::ConditionScratch;
+
+use crate::clock::Clock;
+use crate::lane::LaneContext;
+use crate::run::{BACKOFF_BASE, BACKOFF_CAP};
+use crate::stats::LaneCounters;
+use crate::transform::Reply;
+use crate::view::View;
+
+pub(crate) struct Core {
+    pub(crate) context: LaneContext,
+    pub(crate) counters: LaneCounters,
+    pub(crate) conditions: Conditions,
+    /// Room for what a call answers, reused.
+    pub(crate) replies: Vec<Reply>,
+    clock: Clock,
+    dice: Dice,
+}
+
+impl Core {
+    pub(crate) fn new(
+        context: LaneContext,
+        counters: LaneCounters,
+        clock: Clock,
+        seed: Option<u64>,
+    ) -> Self {
+        let dice = Dice(seed.unwrap_or_else(|| RandomState::new().hash_one(0)) | 1);
+        Self {
+            context,
+            counters,
+            conditions: Conditions::default(),
+            replies: Vec::new(),
+            clock,
+            dice,
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// How long to wait after this many attempts: anything up to a bound that doubles each time (exponential, full jitter).
+    pub(crate) fn backoff(&mut self, attempts: u32) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(20);
+        let bound = (BACKOFF_BASE * (1 << doublings)).min(BACKOFF_CAP);
+        let nanoseconds = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.dice.below(nanoseconds))
+    }
+
+    /// The trace of a record in the sense of W3C Trace Context, or a new one, by which a dead letter and a line of the log find
+    /// each other.
+    pub(crate) fn trace_of(&mut self, view: &View) -> String {
+        let given = view
+            .headers()
+            .first("traceparent")
+            .and_then(|value| std::str::from_utf8(value).ok());
+        match given {
+            Some(given) => given.to_owned(),
+            None => format!("{:016x}{:016x}", self.dice.next(), self.dice.next()),
+        }
+    }
+}
+
+/// A small generator (xorshift64*), for waits and trace ids; nothing depends on its being unpredictable.
+#[derive(Debug)]
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        let product = u128::from(self.next()) * u128::from(bound);
+        u64::try_from(product >> 64).unwrap_or(0)
+    }
+}
+
+/// Records beyond this number in one run share a scratch, and are read anew for every module.
+const MAX_SCRATCHES: usize = 256;
+
+/// What conditions know about each record of the run at hand, so that a payload is read once and not once a module.
+#[derive(Debug, Default)]
+pub(crate) struct Conditions {
+    scratches: Vec<ConditionScratch>,
+    used: usize,
+    unix_ms: i64,
+}
+
+/// Which parts of a record changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Touched {
+    pub(crate) value: bool,
+    pub(crate) headers: bool,
+    pub(crate) timestamp: bool,
+}
+
+impl Conditions {
+    /// Forgets every record.
+    pub(crate) fn begin(&mut self, unix_ms: i64) {
+        self.used = 0;
+        self.unix_ms = unix_ms;
+    }
+
+    /// The scratch of a record, which remembers its place.
+    pub(crate) fn scratch(&mut self, place: &mut Option<usize>) -> &mut ConditionScratch {
+        let index = *place.get_or_insert_with(|| {
+            let index = self.used.min(MAX_SCRATCHES);
+            self.used = (self.used + 1).min(MAX_SCRATCHES);
+            if index == self.scratches.len() {
+                self.scratches.push(ConditionScratch::new());
+            }
+            self.scratches[index].begin_record(self.unix_ms);
+            index
+        });
+        let scratch = &mut self.scratches[index];
+        if index == MAX_SCRATCHES {
+            scratch.begin_record(self.unix_ms);
+        }
+        scratch
+    }
+
+    /// A record changed.
+    pub(crate) fn changed(&mut self, place: Option<usize>, touched: Touched) {
+        if let Some(scratch) = place.and_then(|place| self.scratches.get_mut(place)) {
+            if touched.value {
+                scratch.payload_changed();
+            }
+            if touched.headers {
+                scratch.headers_changed();
+            }
+            if touched.timestamp {
+                scratch.timestamp_changed();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::stats::StatsHub;
+
+    #[test]
+    fn waits_double_up_to_a_cap_and_use_their_whole_range() {
+        let hub = Arc::new(StatsHub::default());
+        let mut core = Core::new(LaneContext::default(), hub.lane(), Clock::system(), Some(7));
+        for (attempts, bound) in [
+            (1, 50),
+            (2, 100),
+            (3, 200),
+            (9, 10_000),
+            (4_000_000, 10_000),
+        ] {
+            let bound = Duration::from_millis(bound);
+            let waits: Vec<Duration> = (0..1000).map(|_| core.backoff(attempts)).collect();
+            assert!(waits.iter().all(|wait| *wait < bound));
+            assert!(waits.iter().any(|wait| *wait < bound / 10));
+            assert!(waits.iter().any(|wait| *wait > bound / 10 * 9));
+        }
+    }
+}

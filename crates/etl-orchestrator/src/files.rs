@@ -1,0 +1,332 @@
+//! Modules in files, run by the pool.
+//!
+//! A file is read, checked and compiled once a configuration, however often it is used. Each use is a template of the pool: a use that
+//! is the same as before in its bytes, its settings and its limits is the same template, and so keeps its warm instances over a
+//! reload. One instance of each is started while building, so that a module that refuses its settings is found then and
+//! not by the first record.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use etl_abi::{Op, Verdict};
+use etl_config::{
+    ConfigPath, InstancePool, Isolation, Loaded, ModuleDeclaration, ModuleUse, Pipeline, Report,
+};
+use etl_pool::{
+    CallError, InstanceOptions, Module, ModuleSource, Pool, PoolErrorKind, PoolOptions, Shelves,
+    Template, Verdicts,
+};
+
+use crate::delta::{Change, Delta, NewRecord};
+use crate::failure::{FailureKind, TransformError};
+use crate::lane::LaneContext;
+use crate::record::Headers;
+use crate::snapshot::{BadModule, Built};
+use crate::transform::{Reply, Transform};
+use crate::view::View;
+
+/// How long making one instance ready may take.
+const START: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+pub(crate) struct Files {
+    /// With what it was made of: other budgets are another pool.
+    pool: Option<(InstancePool, Arc<Pool>)>,
+    /// The pool of a configuration that is being built, where it needs another one.
+    next: Option<(InstancePool, Arc<Pool>)>,
+    /// The modules of the configuration that is being built. A bad one is reported once.
+    modules: HashMap<String, Option<Arc<Module>>>,
+}
+
+impl Files {
+    pub(crate) fn pool(&self) -> Option<Arc<Pool>> {
+        self.pool.as_ref().map(|(_, pool)| pool.clone())
+    }
+
+    /// Begins a configuration. Answers where its instances may be tried.
+    pub(crate) fn begin(&mut self, loaded: &Loaded) -> Result<Shelves, Report> {
+        let budgets = &loaded.config.instance_pool;
+        let pool = match &self.pool {
+            Some((present, pool)) if present == budgets => pool.clone(),
+            _ => {
+                let options = PoolOptions {
+                    max_pool_size: budgets.max_pool_size as usize,
+                    creation_rate_limit: budgets.creation_rate_limit,
+                    idle_timeout: budgets.idle_timeout,
+                    max_total_memory_bytes: budgets.max_total_memory_bytes,
+                    cache_dir: budgets.cache_dir.clone(),
+                    ..PoolOptions::default()
+                };
+                Pool::new(options).map_err(|error| {
+                    let mut path = ConfigPath::root().key("instance_pool");
+                    if error.kind() == PoolErrorKind::Cache {
+                        path = path.key("cache_dir");
+                    }
+                    Report::new([loaded.problem(&path, error.message(), None, None)])
+                })?
+            }
+        };
+        let trial = pool.shelves();
+        self.next = Some((budgets.clone(), pool));
+        self.modules.clear();
+        Ok(trial)
+    }
+
+    pub(crate) fn keep(&mut self) {
+        if self.next.is_some() {
+            self.pool = self.next.take();
+        }
+        // Templates keep the modules that are used.
+        self.modules.clear();
+    }
+
+    pub(crate) fn transform(
+        &mut self,
+        loaded: &Loaded,
+        pipeline: &Pipeline,
+        usage: &ModuleUse,
+        trial: Option<&mut Shelves>,
+    ) -> Result<Built, BadModule> {
+        let Some((budgets, pool)) = self.next.clone() else {
+            return Err(BadModule {
+                path: usage.path.clone(),
+                message: "no pool was made".to_owned(),
+                hint: None,
+            });
+        };
+        let module = self.module(loaded, &pool, usage)?;
+        let sha256: Arc<str> = hexadecimal(&module.sha256()).into();
+        let options = instance_options(pipeline, usage, &budgets)?;
+        let at = |key: &'static str| usage.path.key("instance_config").key(key);
+        let template = Template::new(module, options).map_err(|error| BadModule {
+            path: if error.kind() == PoolErrorKind::Memory {
+                at("memory_limit_bytes")
+            } else {
+                usage.path.clone()
+            },
+            message: error.message().to_owned(),
+            hint: None,
+        })?;
+        if let Some(trial) = trial {
+            trial
+                .warm(&template, 1, Instant::now() + START)
+                .map_err(|error| BadModule {
+                    path: at("custom_config"),
+                    message: format!(
+                        "module `{}` does not start with this configuration: {}",
+                        usage.module_id,
+                        error.message()
+                    ),
+                    hint: None,
+                })?;
+        }
+        let warmup = budgets.warmup_instances as usize;
+        Ok(Built {
+            transform: Arc::new(Pooled {
+                pool,
+                template,
+                warmup,
+            }),
+            sha256: Some(sha256),
+        })
+    }
+
+    fn module(
+        &mut self,
+        loaded: &Loaded,
+        pool: &Arc<Pool>,
+        usage: &ModuleUse,
+    ) -> Result<Arc<Module>, BadModule> {
+        let entry = match self.modules.entry(usage.module_id.clone()) {
+            Entry::Occupied(known) => {
+                return known.get().clone().ok_or_else(BadModule::known);
+            }
+            Entry::Vacant(entry) => entry,
+        };
+        let Some(declaration) = loaded.config.module(&usage.module_id) else {
+            entry.insert(None);
+            let message = format!("module `{}` is not declared", usage.module_id);
+            return Err(BadModule {
+                path: usage.path.clone(),
+                message,
+                hint: None,
+            });
+        };
+        let module = read(pool, declaration);
+        entry.insert(module.as_ref().ok().cloned());
+        module
+    }
+}
+
+fn read(pool: &Arc<Pool>, declaration: &ModuleDeclaration) -> Result<Arc<Module>, BadModule> {
+    let id = &declaration.id;
+    let file = declaration.file.display();
+    let bytes = std::fs::read(&declaration.file).map_err(|error| BadModule {
+        path: declaration.path.clone(),
+        message: format!("module `{id}` cannot be read from {file}: {error}"),
+        hint: (error.kind() == std::io::ErrorKind::NotFound)
+            .then(|| "a module is a .wasm file in `modules_dir`, or where its `path` under `[[modules]]` says".to_owned()),
+    })?;
+    pool.load(ModuleSource {
+        id,
+        bytes: &bytes,
+        expected_sha256: declaration.sha256,
+    })
+    .map_err(|error| BadModule {
+        path: match error.kind() {
+            PoolErrorKind::PinMismatch => declaration.path.key("sha256"),
+            _ => declaration.path.clone(),
+        },
+        message: format!("{file}: {}", error.message()),
+        hint: None,
+    })
+}
+
+/// The limits of a use. A pipeline's memory budget is shared out between its uses: each may have so many instances that all of them at
+/// their limits fit together.
+fn instance_options(
+    pipeline: &Pipeline,
+    usage: &ModuleUse,
+    budgets: &InstancePool,
+) -> Result<InstanceOptions, BadModule> {
+    let instance = &usage.instance;
+    let mut most = u64::from(instance.max_concurrent_instances.min(budgets.max_pool_size));
+    if let Some(budget) = pipeline.memory_budget_bytes {
+        let uses = pipeline.stages.iter().flat_map(|stage| &stage.modules);
+        let one_of_each: u64 = uses.map(|usage| usage.instance.memory_limit_bytes).sum();
+        let rounds = budget / one_of_each.max(1);
+        if rounds == 0 {
+            return Err(BadModule {
+                path: pipeline.path.key("memory_budget_bytes"),
+                message: format!(
+                    "one instance of each of the pipeline's modules may need {one_of_each} bytes, more than the {budget} of its budget"
+                ),
+                hint: Some(
+                    "raise the budget, or lower the modules' `memory_limit_bytes`".to_owned(),
+                ),
+            });
+        }
+        most = most.min(rounds);
+    }
+    let custom_config_json =
+        serde_json::to_vec(&instance.custom_config).map_err(|error| BadModule {
+            path: usage.path.key("instance_config").key("custom_config"),
+            message: error.to_string(),
+            hint: None,
+        })?;
+    Ok(InstanceOptions {
+        memory_limit_bytes: instance.memory_limit_bytes,
+        max_concurrent_instances: Some(usize::try_from(most).unwrap_or(usize::MAX)),
+        custom_config_json,
+        isolation: match usage.isolation {
+            Isolation::Instance => etl_pool::Isolation::Instance,
+            Isolation::Batch => etl_pool::Isolation::Batch,
+            Isolation::Record => etl_pool::Isolation::Record,
+        },
+        cache_ttl: instance.cache_ttl,
+    })
+}
+
+/// A template of the pool, as a plan calls it.
+struct Pooled {
+    pool: Arc<Pool>,
+    template: Arc<Template>,
+    warmup: usize,
+}
+
+impl Transform for Pooled {
+    fn call(
+        &self,
+        lane: &mut LaneContext,
+        records: &[&View],
+        deadline: Instant,
+        replies: &mut Vec<Reply>,
+    ) {
+        match lane
+            .shelves(&self.pool)
+            .call(&self.template, records, deadline)
+        {
+            Ok(verdicts) => replies.extend((0..records.len()).map(|index| reply(&verdicts, index))),
+            Err(error) => {
+                let error = failed(&error);
+                replies.extend(records.iter().map(|_| Reply::Fail(error.clone())));
+            }
+        }
+    }
+
+    fn warm(&self, lane: &mut LaneContext) {
+        let warmed =
+            lane.shelves(&self.pool)
+                .warm(&self.template, self.warmup, Instant::now() + START);
+        if let Err(error) = warmed {
+            // It started once, while building: what is missing here is room, and the first record will ask for it again.
+            tracing::info!(
+                module = self.template.module().id(),
+                "not all instances could be made ready: {}",
+                error.message()
+            );
+        }
+    }
+}
+
+#[inline]
+fn reply(verdicts: &Verdicts, index: usize) -> Reply {
+    match verdicts.get(index) {
+        Ok(Verdict::Keep) => Reply::Keep,
+        Ok(Verdict::SetValue(value)) => Reply::Change(Delta::value(verdicts.bytes(value))),
+        Ok(Verdict::Drop) => Reply::Drop,
+        Ok(Verdict::Change(ops)) => {
+            Reply::Change(ops.iter().map(|op| change(verdicts, op)).collect())
+        }
+        Ok(Verdict::Fail(failure)) => Reply::Fail(
+            TransformError::new(FailureKind::Module, failure.message)
+                .retryable(failure.retryable)
+                .with_code(failure.code),
+        ),
+        Err(error) => Reply::Fail(failed(error)),
+    }
+}
+
+fn change(verdicts: &Verdicts, op: Op<'_>) -> Change {
+    match op {
+        Op::SetValue(value) => Change::SetValue(verdicts.bytes(value)),
+        Op::MergePatch(patch) => Change::MergePatch(verdicts.bytes(patch)),
+        Op::SetKey(key) => Change::SetKey(verdicts.bytes(key)),
+        Op::ClearKey => Change::ClearKey,
+        Op::SetTopic(topic) => Change::SetTopic(topic.into()),
+        Op::AddHeader { name, value } => Change::AddHeader(name.into(), verdicts.bytes(value)),
+        Op::SetHeader { name, value } => Change::SetHeader(name.into(), verdicts.bytes(value)),
+        Op::RemoveHeader { name } => Change::RemoveHeader(name.into()),
+        Op::SetTimestamp(timestamp) => Change::SetTimestamp(timestamp),
+        Op::ClearTimestamp => Change::ClearTimestamp,
+        Op::Emit(record) => Change::Emit(Box::new(NewRecord {
+            topic: (!record.topic().is_empty()).then(|| record.topic().into()),
+            key: record.key().map(|key| verdicts.bytes(key)),
+            value: verdicts.bytes(record.value()),
+            headers: record
+                .headers()
+                .iter()
+                .map(|(name, value)| (name, verdicts.bytes(value)))
+                .collect::<Headers>(),
+            timestamp: record.timestamp(),
+        })),
+    }
+}
+
+fn failed(error: &CallError) -> TransformError {
+    let kind = match error.kind() {
+        etl_pool::FailureKind::Timeout => FailureKind::Timeout,
+        etl_pool::FailureKind::Trap => FailureKind::Trap,
+        etl_pool::FailureKind::MemoryLimit => FailureKind::MemoryLimit,
+        etl_pool::FailureKind::Module => FailureKind::Module,
+        etl_pool::FailureKind::PoolExhausted => FailureKind::PoolExhausted,
+        _ => FailureKind::InvalidOutput,
+    };
+    TransformError::new(kind, error.message()).retryable(error.is_retryable())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,81 @@
+//! Sorts a batch into runs: one for each plan, in the order in which plans first appear.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::program::Plan;
+use crate::run::Run;
+use crate::snapshot::Snapshot;
+
+/// The runs of one batch, with room that is used again for the next.
+pub(crate) struct Groups {
+    runs: Vec<Run>,
+    /// Where the runs of many plans are, by the address of the plan.
+    places: FxHashMap<usize, usize>,
+    /// A run takes so many records; then another one begins.
+    chunk: usize,
+}
+
+/// Up to so many runs are looked through one by one.
+const FEW: usize = 8;
+
+impl Groups {
+    pub(crate) fn new(chunk: usize) -> Self {
+        Self {
+            runs: Vec::new(),
+            places: FxHashMap::default(),
+            chunk,
+        }
+    }
+
+    /// The run for records of this plan.
+    #[inline]
+    pub(crate) fn of(&mut self, snapshot: &Snapshot, plan: &Arc<Plan>) -> &mut Run {
+        // The newest first: neighbours mostly have the same plan.
+        let place = match self.runs.last() {
+            Some(run) if Arc::ptr_eq(&run.plan, plan) && run.slots.len() < self.chunk => {
+                self.runs.len() - 1
+            }
+            _ => self.find(snapshot, plan),
+        };
+        &mut self.runs[place]
+    }
+
+    fn find(&mut self, snapshot: &Snapshot, plan: &Arc<Plan>) -> usize {
+        let address = Arc::as_ptr(plan) as usize;
+        let found = if self.runs.len() <= FEW {
+            self.runs
+                .iter()
+                .rposition(|run| Arc::ptr_eq(&run.plan, plan))
+        } else {
+            if self.places.is_empty() {
+                self.places.extend(
+                    self.runs
+                        .iter()
+                        .enumerate()
+                        .map(|(place, run)| (Arc::as_ptr(&run.plan) as usize, place)),
+                );
+            }
+            self.places.get(&address).copied()
+        };
+        if let Some(place) = found
+            && self.runs[place].slots.len() < self.chunk
+        {
+            return place;
+        }
+        self.runs
+            .push(Run::new(snapshot.program.clone(), plan.clone()));
+        let place = self.runs.len() - 1;
+        if !self.places.is_empty() {
+            self.places.insert(address, place);
+        }
+        place
+    }
+
+    /// All runs; then there are none.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Run> {
+        self.places.clear();
+        self.runs.drain(..)
+    }
+}

@@ -1,0 +1,262 @@
+//! A lane: a thread's own instances and working memory, and the synchronous way in.
+//!
+//! Everything that a lane touches while it works is its own: nothing is locked, and nothing of it can be sent to another thread. A
+//! lane never sleeps. A record that has to wait for a retry is handed back as [`Deferred`].
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use etl_pool::{Pool, Shelves};
+
+use crate::core::Core;
+use crate::groups::Groups;
+use crate::outcome::Outcome;
+use crate::plan_cache::PlanCache;
+use crate::record::Record;
+use crate::run::{Advance, Run, Waiting};
+use crate::snapshot::Live;
+use crate::trace::{Step, Trace};
+
+/// What a [`Transform`](crate::Transform) finds on the lane that calls it.
+///
+/// Its warm instances, above all. `Default` is a context without any, for calling a transform by itself.
+#[derive(Default)]
+pub struct LaneContext {
+    /// The shelves of the pool in use, and of the one before it while records of an older configuration are under way.
+    shelves: Vec<(Arc<Pool>, Shelves)>,
+}
+
+impl LaneContext {
+    /// The lane's shelves in a pool.
+    #[inline]
+    pub(crate) fn shelves(&mut self, pool: &Arc<Pool>) -> &mut Shelves {
+        let place = match self.shelves.first() {
+            Some((first, _)) if Arc::ptr_eq(first, pool) => 0,
+            _ => self.find(pool),
+        };
+        &mut self.shelves[place].1
+    }
+
+    #[cold]
+    fn find(&mut self, pool: &Arc<Pool>) -> usize {
+        if let Some(place) = self
+            .shelves
+            .iter()
+            .position(|(other, _)| Arc::ptr_eq(other, pool))
+        {
+            return place;
+        }
+        self.shelves.insert(0, (pool.clone(), pool.shelves()));
+        self.shelves.truncate(2);
+        0
+    }
+
+    /// Drops instances that have been idle for too long.
+    pub(crate) fn tend(&mut self, now: Instant) {
+        for (_, shelves) in &mut self.shelves {
+            shelves.tend(now);
+        }
+    }
+}
+
+impl std::fmt::Debug for LaneContext {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let idle: usize = self.shelves.iter().map(|(_, shelves)| shelves.idle()).sum();
+        formatter
+            .debug_struct("LaneContext")
+            .field("idle", &idle)
+            .finish()
+    }
+}
+
+/// A thread's way into the engine, without a runtime and without waiting: for brokers that own their threads.
+///
+/// Made by [`Orchestrator::lane`](crate::Orchestrator::lane); it stays on the thread that made it.
+pub struct Lane {
+    live: Live,
+    core: Core,
+    plans: PlanCache,
+    waiting: Vec<Waiting>,
+    groups: Groups,
+}
+
+/// What became of a record that was given to a lane.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "done is the rule, and a box for it would cost an allocation a record"
+)]
+pub enum Progress {
+    /// It is done.
+    Done(Outcome),
+    /// It waits for a retry.
+    Deferred(Deferred),
+}
+
+/// A record that waits for a retry. It holds neither an instance nor a lane, and any lane of the same engine may resume it.
+///
+/// Whoever holds it must also hold back what comes after it in its partition, if order matters there.
+pub struct Deferred {
+    run: Box<Run>,
+    until: Instant,
+}
+
+impl Deferred {
+    /// When to resume it.
+    #[must_use]
+    pub fn resume_at(&self) -> Instant {
+        self.until
+    }
+}
+
+impl std::fmt::Debug for Deferred {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Deferred")
+            .field("until", &self.until)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Progress {
+    /// The outcome, if it is done.
+    #[must_use]
+    pub fn done(self) -> Option<Outcome> {
+        match self {
+            Self::Done(outcome) => Some(outcome),
+            Self::Deferred(_) => None,
+        }
+    }
+}
+
+impl Lane {
+    pub(crate) fn new(live: Live, core: Core) -> Self {
+        Self {
+            live,
+            core,
+            plans: PlanCache::default(),
+            waiting: Vec::new(),
+            groups: Groups::new(usize::MAX),
+        }
+    }
+
+    /// Handles one record.
+    pub fn process(&mut self, record: &Arc<Record>) -> Progress {
+        let snapshot = self.live.load();
+        let totals = self.core.counters.totals();
+        totals.records_in.add(1);
+        let plan = self.plans.plan(snapshot, &record.topic, totals);
+        if plan.is_empty() {
+            totals.passed_through.add(1);
+            totals.records_out.add(1);
+            return Progress::Done(Outcome::passed(record.clone()));
+        }
+        let mut run = Run::new(snapshot.program.clone(), plan.clone());
+        run.push(0, record.clone());
+        self.finish_one(run)
+    }
+
+    /// Handles a batch: each module is called once for all records that want it. What comes back is in the order of `records`, and
+    /// the same as if each had been handled alone.
+    pub fn process_batch(&mut self, records: &[Arc<Record>]) -> Vec<Progress> {
+        let snapshot = self.live.load();
+        let totals = self.core.counters.totals();
+        totals.records_in.add(records.len() as u64);
+        let mut results: Vec<Option<Progress>> = Vec::with_capacity(records.len());
+        let mut passed = 0;
+        for (index, record) in records.iter().enumerate() {
+            let plan = self.plans.plan(snapshot, &record.topic, totals);
+            if plan.is_empty() {
+                passed += 1;
+                results.push(Some(Progress::Done(Outcome::passed(record.clone()))));
+            } else {
+                self.groups.of(snapshot, plan).push(index, record.clone());
+                results.push(None);
+            }
+        }
+        totals.passed_through.add(passed);
+        totals.records_out.add(passed);
+        let Self {
+            core,
+            waiting,
+            groups,
+            ..
+        } = self;
+        for run in groups.take() {
+            finish(core, waiting, run, |index, progress| {
+                results[index] = Some(progress);
+            });
+        }
+        results.into_iter().flatten().collect()
+    }
+
+    /// Goes on with a record whose time has come; earlier is allowed and only makes its wait shorter.
+    pub fn resume(&mut self, deferred: Deferred) -> Progress {
+        self.finish_one(*deferred.run)
+    }
+
+    /// Handles one record and tells every step of its way. Waits for retries, so it is for people and tools.
+    pub fn process_traced(&mut self, record: &Arc<Record>) -> (Outcome, Vec<Step>) {
+        let snapshot = self.live.load();
+        let totals = self.core.counters.totals();
+        totals.records_in.add(1);
+        let plan = self.plans.plan(snapshot, &record.topic, totals).clone();
+        if plan.is_empty() {
+            totals.passed_through.add(1);
+            totals.records_out.add(1);
+            return (Outcome::passed(record.clone()), Vec::new());
+        }
+        let mut run = Run::new(snapshot.program.clone(), plan);
+        run.push(0, record.clone());
+        run.trace = Some(Box::new(Trace::default()));
+        loop {
+            let _: Advance = run.advance(&mut self.core, &mut self.waiting, |_| false);
+            match self.waiting.pop() {
+                Some(Waiting { run: apart, until }) => {
+                    self.core.clock().sleep_until(until);
+                    run = apart;
+                }
+                None => {
+                    let outcome = run.slots.pop().map(|slot| slot.outcome).unwrap_or_default();
+                    outcome.count(self.core.counters.totals());
+                    return (
+                        outcome,
+                        run.trace.map(|trace| trace.steps).unwrap_or_default(),
+                    );
+                }
+            }
+        }
+    }
+
+    fn finish_one(&mut self, run: Run) -> Progress {
+        let mut result = None;
+        finish(&mut self.core, &mut self.waiting, run, |_, progress| {
+            result = Some(progress);
+        });
+        result.unwrap_or_else(|| Progress::Done(Outcome::default()))
+    }
+}
+
+fn finish(
+    core: &mut Core,
+    waiting: &mut Vec<Waiting>,
+    mut run: Run,
+    mut done: impl FnMut(usize, Progress),
+) {
+    let _: Advance = run.advance(core, waiting, |_| false);
+    let totals = core.counters.totals();
+    for slot in run.slots.drain(..) {
+        slot.outcome.count(totals);
+        done(slot.input, Progress::Done(slot.outcome));
+    }
+    for Waiting { run, until } in waiting.drain(..) {
+        let input = run.slots.first().map_or(0, |slot| slot.input);
+        done(
+            input,
+            Progress::Deferred(Deferred {
+                run: Box::new(run),
+                until,
+            }),
+        );
+    }
+}

@@ -1,0 +1,332 @@
+//! How the changes of parallel modules become one.
+//!
+//! Every module of the stage saw the same input. What each of them changed, compared with that input, is written in file order on one
+//! copy of it: headers by name, merge patches member by member, everything else as a whole. Where two write the same thing
+//! differently the later one wins, and the conflict is counted. What a module wrote as it already was, it did not write.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::delta::Change;
+use crate::merge_patch;
+use crate::view::{BadChange, View};
+
+/// What one module changed, compared with the stage's input.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Written {
+    value: Option<ValueWritten>,
+    key: Option<Option<Bytes>>,
+    topic: Option<Arc<str>>,
+    timestamp: Option<Option<i64>>,
+    headers: Vec<(Arc<str>, HeaderWritten)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum ValueWritten {
+    Set(Bytes),
+    /// By merge patches alone: the one that makes what the module left of what it saw.
+    Patch(Bytes),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum HeaderWritten {
+    Added(Vec<Bytes>),
+    /// All of that name, after.
+    Replaced(Vec<Bytes>),
+}
+
+impl Written {
+    /// Compares. `changes` are without emitted records. `None`: nothing changed.
+    pub(crate) fn of(input: &View, changes: &[Change]) -> Result<Option<Self>, BadChange> {
+        let mut after = input.clone();
+        let mut only_patches = true;
+        let mut names: Vec<(Arc<str>, bool)> = Vec::new();
+        for change in changes {
+            match change {
+                Change::SetValue(_) => only_patches = false,
+                Change::AddHeader(name, _) => touch(&mut names, name, true),
+                Change::SetHeader(name, _) | Change::RemoveHeader(name) => {
+                    touch(&mut names, name, false);
+                }
+                _ => {}
+            }
+            after.apply(change.clone())?;
+        }
+        if after == *input {
+            return Ok(None);
+        }
+        let value = (after.value() != input.value()).then(|| {
+            let patch = if only_patches {
+                merge_patch::difference(input.value(), after.value())
+            } else {
+                None
+            };
+            patch.map_or_else(
+                || ValueWritten::Set(after.value().clone()),
+                |patch| ValueWritten::Patch(patch.into()),
+            )
+        });
+        let headers = names.into_iter().filter_map(|(name, only_added)| {
+            let before: Vec<Bytes> = input.headers().all(&name).cloned().collect();
+            let now: Vec<Bytes> = after.headers().all(&name).cloned().collect();
+            if before == now {
+                return None;
+            }
+            let written = if only_added {
+                HeaderWritten::Added(now[before.len()..].to_vec())
+            } else {
+                HeaderWritten::Replaced(now)
+            };
+            Some((name, written))
+        });
+        Ok(Some(Self {
+            value,
+            headers: headers.collect(),
+            key: (after.key() != input.key()).then(|| after.key().cloned()),
+            topic: (after.topic() != input.topic()).then(|| after.topic().clone()),
+            timestamp: (after.timestamp() != input.timestamp()).then(|| after.timestamp()),
+        }))
+    }
+
+    /// How many things this and an earlier module wrote differently.
+    fn conflicts(&self, earlier: &Self, input: &View) -> u32 {
+        let value = match (&earlier.value, &self.value) {
+            (Some(earlier), Some(later)) => values_differ(earlier, later, input),
+            _ => false,
+        };
+        let headers = self.headers.iter().filter(|(name, later)| {
+            earlier.headers.iter().any(|(other, earlier)| {
+                let both_added = matches!(
+                    (earlier, later),
+                    (HeaderWritten::Added(_), HeaderWritten::Added(_))
+                );
+                other == name && !both_added && earlier != later
+            })
+        });
+        u32::from(value)
+            + u32::from(differ(&earlier.key, &self.key))
+            + u32::from(differ(&earlier.topic, &self.topic))
+            + u32::from(differ(&earlier.timestamp, &self.timestamp))
+            + u32::try_from(headers.count()).unwrap_or(u32::MAX)
+    }
+
+    fn write(&self, view: &mut View, input: &View) {
+        match &self.value {
+            None => {}
+            Some(ValueWritten::Set(value)) => {
+                view.set_value(value.clone());
+            }
+            Some(ValueWritten::Patch(patch)) => patch_what_it_saw(view, patch, input),
+        }
+        if let Some(key) = &self.key {
+            view.set_key(key.clone());
+        }
+        if let Some(topic) = &self.topic {
+            view.set_topic(topic.clone());
+        }
+        if let Some(timestamp) = self.timestamp {
+            view.set_timestamp(timestamp);
+        }
+        for (name, written) in &self.headers {
+            view.change_headers(|headers| match written {
+                HeaderWritten::Replaced(values) => headers.replace(name, values),
+                HeaderWritten::Added(values) => {
+                    for value in values {
+                        headers.add(name.clone(), value.clone());
+                    }
+                    true
+                }
+            });
+        }
+    }
+}
+
+/// Patches what earlier modules left. Where that is not JSON the later module wins, with what it saw.
+fn patch_what_it_saw(view: &mut View, patch: &[u8], input: &View) {
+    if view.patch(patch).is_err() {
+        view.set_value(input.value().clone());
+        let _ = view.patch(patch);
+    }
+}
+
+fn touch(names: &mut Vec<(Arc<str>, bool)>, name: &Arc<str>, added: bool) {
+    match names.iter_mut().find(|(other, _)| other == name) {
+        Some((_, only_added)) => *only_added &= added,
+        None => names.push((name.clone(), added)),
+    }
+}
+
+fn differ<T: PartialEq>(earlier: &Option<T>, later: &Option<T>) -> bool {
+    matches!((earlier, later), (Some(earlier), Some(later)) if earlier != later)
+}
+
+fn values_differ(earlier: &ValueWritten, later: &ValueWritten, input: &View) -> bool {
+    match (earlier, later) {
+        (ValueWritten::Set(earlier), ValueWritten::Set(later)) => earlier != later,
+        (ValueWritten::Patch(earlier), ValueWritten::Patch(later)) => {
+            merge_patch::conflict(earlier, later)
+        }
+        (ValueWritten::Set(set), ValueWritten::Patch(patch))
+        | (ValueWritten::Patch(patch), ValueWritten::Set(set)) => {
+            let mut patched = input.clone();
+            patched.patch(patch).is_err() || patched.value() != set
+        }
+    }
+}
+
+/// Two modules of a strict stage wrote the same thing differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    /// Places in the list.
+    pub(crate) earlier: usize,
+    pub(crate) later: usize,
+}
+
+/// Writes everything on the stage's input. Answers the number of conflicts, or the first one where `strict`.
+pub(crate) fn merge(view: &mut View, written: &[Written], strict: bool) -> Result<u32, Conflict> {
+    let mut conflicts = 0;
+    for later in 1..written.len() {
+        for earlier in 0..later {
+            let count = written[later].conflicts(&written[earlier], view);
+            if count > 0 && strict {
+                return Err(Conflict { earlier, later });
+            }
+            conflicts += count;
+        }
+    }
+    let input = view.clone();
+    for written in written {
+        written.write(view, &input);
+    }
+    Ok(conflicts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Headers, Record};
+
+    fn input() -> View {
+        View::new(Arc::new(Record {
+            headers: Headers::from_iter([("a", "1")]),
+            ..Record::new("t", r#"{"n":1,"o":{"x":1}}"#)
+        }))
+    }
+
+    fn merged(strict: bool, modules: &[Vec<Change>]) -> Result<(Arc<Record>, u32), Conflict> {
+        let mut view = input();
+        let written: Vec<Written> = modules
+            .iter()
+            .filter_map(|changes| Written::of(&view, changes).expect("good changes"))
+            .collect();
+        merge(&mut view, &written, strict).map(|conflicts| (view.into_record(), conflicts))
+    }
+
+    fn patch(text: &'static str) -> Change {
+        Change::MergePatch(text.into())
+    }
+
+    #[test]
+    fn patches_compose_and_headers_merge_by_name() {
+        let (record, conflicts) = merged(
+            true,
+            &[
+                vec![
+                    patch(r#"{"p":2,"o":{"y":2}}"#),
+                    Change::AddHeader("a".into(), "2".into()),
+                ],
+                vec![
+                    patch(r#"{"n":null,"p":2}"#),
+                    Change::AddHeader("a".into(), "3".into()),
+                ],
+                vec![
+                    patch(r#"{"o":{"z":3}}"#),
+                    Change::SetHeader("b".into(), "4".into()),
+                ],
+            ],
+        )
+        .expect("no conflict");
+        assert_eq!(conflicts, 0);
+        assert_eq!(record.value, r#"{"o":{"x":1,"y":2,"z":3},"p":2}"#);
+        assert_eq!(
+            record.headers,
+            Headers::from_iter([("a", "1"), ("a", "2"), ("a", "3"), ("b", "4")])
+        );
+    }
+
+    #[test]
+    fn a_write_of_what_was_there_is_none() {
+        let (record, conflicts) = merged(
+            true,
+            &[
+                vec![patch(r#"{"n":2}"#)],
+                vec![
+                    Change::SetValue(r#"{"n":1,"o":{"x":1}}"#.into()),
+                    Change::SetTopic("t".into()),
+                ],
+                vec![patch(r#"{"n":1}"#)],
+            ],
+        )
+        .expect("no conflict");
+        assert_eq!(
+            (record.value.as_ref(), conflicts),
+            (br#"{"n":2,"o":{"x":1}}"#.as_slice(), 0)
+        );
+    }
+
+    #[test]
+    fn the_later_one_wins_and_is_counted() {
+        let modules = [
+            vec![
+                patch(r#"{"n":2}"#),
+                Change::SetKey("k".into()),
+                Change::SetHeader("a".into(), "8".into()),
+            ],
+            vec![
+                patch(r#"{"n":3}"#),
+                Change::SetKey("l".into()),
+                Change::RemoveHeader("a".into()),
+            ],
+        ];
+        let (record, conflicts) = merged(false, &modules).expect("ordered stages take conflicts");
+        assert_eq!(conflicts, 3);
+        assert_eq!(record.value, r#"{"n":3,"o":{"x":1}}"#);
+        assert_eq!(record.key.as_deref(), Some(b"l".as_slice()));
+        assert!(record.headers.is_empty());
+        assert_eq!(
+            merged(true, &modules),
+            Err(Conflict {
+                earlier: 0,
+                later: 1
+            })
+        );
+    }
+
+    #[test]
+    fn the_same_written_twice_is_no_conflict() {
+        let same = vec![
+            patch(r#"{"n":2}"#),
+            Change::SetTopic("u".into()),
+            Change::SetHeader("a".into(), "8".into()),
+        ];
+        let set = vec![Change::SetValue(r#"{"n":2,"o":{"x":1}}"#.into())];
+        let (record, conflicts) = merged(true, &[same.clone(), same, set]).expect("no conflict");
+        assert_eq!(conflicts, 0);
+        assert_eq!(record.value, r#"{"n":2,"o":{"x":1}}"#);
+        assert_eq!(record.headers, Headers::from_iter([("a", "8")]));
+    }
+
+    #[test]
+    fn a_patch_after_text_wins_with_what_it_saw() {
+        let modules = [
+            vec![Change::SetValue("text".into())],
+            vec![patch(r#"{"n":2}"#)],
+        ];
+        let (record, conflicts) = merged(false, &modules).expect("ordered stages take conflicts");
+        assert_eq!(
+            (record.value.as_ref(), conflicts),
+            (br#"{"n":2,"o":{"x":1}}"#.as_slice(), 1)
+        );
+    }
+}

@@ -1,0 +1,699 @@
+//! The engine: configuration in, lanes running, records through, and a new configuration while they run.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use etl_config::{Loaded, Problem, Report};
+use smallvec::SmallVec;
+use tokio::sync::{Notify, oneshot};
+
+use crate::clock::Clock;
+use crate::core::Core;
+use crate::explain::{self, TopicExplanation};
+use crate::groups::Groups;
+use crate::lane::{Lane, LaneContext};
+use crate::modules::{Modules, TransformFor};
+use crate::outcome::Outcome;
+use crate::plan_cache::PlanCache;
+use crate::queue::{Bounds, Job, Partition, Queue, QueueStats};
+use crate::record::Record;
+use crate::run::Run;
+use crate::snapshot::{Live, Snapshot, compile};
+use crate::stats::{Counts, LaneCounters, StatsHub};
+use crate::trace::Step;
+use crate::worker;
+
+/// Records of one batch that a lane takes at once; a larger batch is shared between lanes.
+const CHUNK: usize = 256;
+
+/// Planners that callers of [`Orchestrator::process`] share, so that they seldom meet.
+const PLANNERS: usize = 16;
+
+/// How an [`Orchestrator`] runs, where its configuration does not say.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// Threads that run pipelines. `None`: what the configuration says, or one per core that the process may use.
+    pub lanes: Option<usize>,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// Where the jitter of retries starts from. `None`: anywhere.
+    pub seed: Option<u64>,
+    /// Takes the place of module files: what runs for each use of a module. Nothing is read, compiled or checked then.
+    pub transforms: Option<TransformFor>,
+}
+
+/// Why a record was not taken, or has no outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessError {
+    kind: ProcessErrorKind,
+}
+
+/// The kinds of [`ProcessError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProcessErrorKind {
+    /// As much is in flight as may be. Only [`Orchestrator::try_process`] says so; the others wait.
+    Busy,
+    /// The orchestrator is shut down.
+    Closed,
+    /// A lane broke while it had the record: a transform panicked, which no module in WebAssembly can cause.
+    Broken,
+}
+
+impl ProcessError {
+    fn new(kind: ProcessErrorKind) -> Self {
+        Self { kind }
+    }
+
+    /// What happened.
+    #[must_use]
+    pub fn kind(&self) -> ProcessErrorKind {
+        self.kind
+    }
+
+    /// Whether the same record may be taken later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.kind == ProcessErrorKind::Busy
+    }
+}
+
+impl std::fmt::Display for ProcessError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self.kind {
+            ProcessErrorKind::Busy => "as many records are in flight as may be",
+            ProcessErrorKind::Closed => "the orchestrator is shut down",
+            ProcessErrorKind::Broken => "a lane broke while it had the record",
+        })
+    }
+}
+
+impl std::error::Error for ProcessError {}
+
+/// What [`Orchestrator::stats`] reads.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// What went through, in all, by pipeline and by module.
+    pub counts: Counts,
+    /// What is in flight.
+    pub queue: QueueStats,
+    /// The generation of the configuration in force: 1 is the first.
+    pub generation: u64,
+    /// Reloads that took effect.
+    pub reloads: u64,
+    /// Reloads that were refused.
+    pub reloads_refused: u64,
+    /// The circuit breakers, by pipeline and module.
+    pub circuits: Vec<Circuit>,
+    /// Instances alive.
+    pub instances: usize,
+    /// Their linear memory in bytes.
+    pub instance_memory_bytes: u64,
+}
+
+/// A circuit breaker, as [`Stats`] shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Circuit {
+    /// The pipeline.
+    pub pipeline: Arc<str>,
+    /// The module.
+    pub module: Arc<str>,
+    /// What it does.
+    pub state: crate::breaker::CircuitState,
+}
+
+/// Runs pipelines over records on threads of its own, and hands out lanes to threads of others.
+///
+/// ```
+/// use std::sync::Arc;
+/// use etl_config::{LoadOptions, load_text};
+/// use etl_orchestrator::{Delta, Options, Orchestrator, Record, Reply, TransformFor, View};
+///
+/// let loaded = load_text("etl.toml", r#"
+///     [[pipelines]]
+///     pipeline_id = "shout"
+///     [[pipelines.stages]]
+///     priority = 0
+///     [[pipelines.stages.modules]]
+///     module_id = "upper"
+/// "#, &LoadOptions::isolated())?;
+///
+/// // A closure stands in for the module's file here.
+/// let mut options = Options::default();
+/// options.transforms = Some(TransformFor::new(|_| {
+///     Arc::new(|record: &View| Reply::Change(Delta::value(record.value().to_ascii_uppercase())))
+/// }));
+/// let orchestrator = Orchestrator::start(loaded, options)?;
+/// let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+/// let outcome = runtime.block_on(orchestrator.process(Arc::new(Record::new("greetings", "hello"))))?;
+/// assert_eq!(outcome.outputs[0].value, "HELLO");
+/// runtime.block_on(orchestrator.shutdown());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Orchestrator {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<Option<JoinHandle<()>>>>,
+    /// What the options said, which goes before what a configuration says.
+    lanes_given: Option<usize>,
+    modules: Mutex<Modules>,
+    planners: Vec<Mutex<Planner>>,
+    next_planner: AtomicUsize,
+    reloads: AtomicU64,
+    reloads_refused: AtomicU64,
+}
+
+struct Planner {
+    plans: PlanCache,
+    counters: LaneCounters,
+}
+
+/// What the lanes' threads share.
+pub(crate) struct Shared {
+    pub(crate) live: Arc<ArcSwap<Snapshot>>,
+    pub(crate) hub: Arc<StatsHub>,
+    pub(crate) clock: Clock,
+    seed: Option<u64>,
+    queue: Mutex<Queue>,
+    /// Something is ready to run, or there is something else to do.
+    pub(crate) work: Condvar,
+    /// Nothing is in flight.
+    drained: Notify,
+    pool: Mutex<Option<Arc<etl_pool::Pool>>>,
+    /// How many lanes there are to be; one beyond ends when it has nothing in hand.
+    pub(crate) lanes: AtomicUsize,
+    /// For each lane the snapshots that it shall make instances ready for.
+    pub(crate) warming: Mutex<Vec<Vec<Warming>>>,
+}
+
+/// A snapshot to make instances ready for, and whom to tell.
+pub(crate) struct Warming {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) done: std::sync::mpsc::Sender<()>,
+}
+
+impl Shared {
+    pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn core(&self) -> Core {
+        Core::new(
+            LaneContext::default(),
+            self.hub.lane(),
+            self.clock.clone(),
+            self.seed,
+        )
+    }
+
+    /// Wakes whoever waits for the end, if this is it.
+    pub(crate) fn tell_if_drained(&self, queue: &Queue) {
+        if queue.is_empty() {
+            self.drained.notify_waiters();
+            if queue.closed {
+                self.work.notify_all();
+            }
+        }
+    }
+}
+
+impl Orchestrator {
+    /// Builds a configuration, makes instances ready and starts the lanes.
+    ///
+    /// # Errors
+    /// Everything that is wrong and that only building finds, each with its place in the files: patterns, paths, modules.
+    pub fn start(loaded: Loaded, options: Options) -> Result<Arc<Self>, Report> {
+        let mut modules = Modules::new(options.transforms.clone());
+        let bounds = bounds(&loaded);
+        let lanes = wanted_lanes(&loaded, options.lanes);
+        let snapshot = compile(&loaded, 1, &mut modules.begin(&loaded)?)?.with(loaded);
+        modules.keep();
+        let hub = Arc::new(StatsHub::default());
+        let shared = Arc::new(Shared {
+            live: Arc::new(ArcSwap::new(snapshot.clone())),
+            hub: hub.clone(),
+            queue: Mutex::new(Queue::new(bounds, options.clock.now())),
+            clock: options.clock,
+            seed: options.seed,
+            work: Condvar::new(),
+            drained: Notify::new(),
+            pool: Mutex::new(modules.pool()),
+            lanes: AtomicUsize::new(0),
+            warming: Mutex::new(Vec::new()),
+        });
+        let planner = || {
+            Mutex::new(Planner {
+                plans: PlanCache::default(),
+                counters: hub.lane(),
+            })
+        };
+        let orchestrator = Arc::new(Self {
+            shared,
+            threads: Mutex::new(Vec::new()),
+            lanes_given: options.lanes,
+            modules: Mutex::new(modules),
+            planners: (0..PLANNERS).map(|_| planner()).collect(),
+            next_planner: AtomicUsize::new(0),
+            reloads: AtomicU64::new(0),
+            reloads_refused: AtomicU64::new(0),
+        });
+        orchestrator.set_lanes(lanes);
+        orchestrator.warm(&snapshot);
+        Ok(orchestrator)
+    }
+
+    /// Builds a configuration, starts one instance of each of its modules, and throws it all away. Answers the warnings.
+    ///
+    /// # Errors
+    /// Everything that is wrong and that only building finds.
+    pub fn check(loaded: &Loaded) -> Result<Vec<Problem>, Report> {
+        let mut modules = Modules::new(None);
+        compile(loaded, 1, &mut modules.begin(loaded)?)?;
+        Ok(loaded.warnings.clone())
+    }
+
+    /// Handles one record. Waits while as much is in flight as may be. Of two records of one partition, the outcome of the one that was
+    /// given first comes first.
+    ///
+    /// Dropping the future gives up on the outcome; what was begun is finished.
+    ///
+    /// # Errors
+    /// `Closed` after [`shutdown`](Self::shutdown).
+    pub async fn process(&self, record: Arc<Record>) -> Result<Outcome, ProcessError> {
+        let outcomes = self
+            .submit(std::slice::from_ref(&record), true)?
+            .outcomes()
+            .await?;
+        Ok(outcomes.into_iter().next().unwrap_or_default())
+    }
+
+    /// Handles a batch: outcomes in the order of the records, the same as if each had been given alone.
+    ///
+    /// # Errors
+    /// As [`process`](Self::process).
+    pub async fn process_batch(
+        &self,
+        records: Vec<Arc<Record>>,
+    ) -> Result<Vec<Outcome>, ProcessError> {
+        self.submit(&records, true)?.outcomes().await
+    }
+
+    /// Handles one record if it may come in at once.
+    ///
+    /// # Errors
+    /// `Busy` where it would have to wait.
+    pub fn try_process(
+        &self,
+        record: &Arc<Record>,
+    ) -> Result<impl Future<Output = Result<Outcome, ProcessError>> + Send + use<>, ProcessError>
+    {
+        let submitted = self.submit(std::slice::from_ref(record), false)?;
+        Ok(async move {
+            Ok(submitted
+                .outcomes()
+                .await?
+                .into_iter()
+                .next()
+                .unwrap_or_default())
+        })
+    }
+
+    fn submit(&self, records: &[Arc<Record>], wait: bool) -> Result<Submitted, ProcessError> {
+        let arrived = self.shared.clock.now();
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(records.len());
+        let mut groups = Groups::new(CHUNK);
+        let mut partitions = Partitions::default();
+        let mut bytes = 0;
+        let mut passed = 0;
+        {
+            let snapshot = self.shared.live.load();
+            let mut planner = self.planner();
+            let Planner { plans, counters } = &mut *planner;
+            let totals = counters.totals();
+            for (index, record) in records.iter().enumerate() {
+                partitions.add(record);
+                bytes += record.weight() as u64;
+                let plan = plans.plan(&snapshot, &record.topic, totals);
+                if plan.is_empty() {
+                    passed += 1;
+                    outcomes.push(Outcome::passed(record.clone()));
+                } else {
+                    groups.of(&snapshot, plan).push(index, record.clone());
+                    outcomes.push(Outcome::default());
+                }
+            }
+            totals.records_in.add(records.len() as u64);
+            totals.passed_through.add(passed);
+            totals.records_out.add(passed);
+        }
+        let runs: Vec<Run> = groups.take().collect();
+        let mut queue = self.shared.queue();
+        if queue.closed {
+            return Err(ProcessError::new(ProcessErrorKind::Closed));
+        }
+        if runs.is_empty() && queue.is_clear(&partitions.list) {
+            return Ok(Submitted::Done(outcomes));
+        }
+        let missing = runs.iter().map(|run| run.slots.len()).sum();
+        let (sender, receiver) = oneshot::channel();
+        let job = Arc::new(Job::new(
+            outcomes,
+            missing,
+            partitions.list,
+            bytes,
+            arrived,
+            sender,
+        ));
+        let wake = runs.len();
+        let refused = queue.submit(&job, runs, wait);
+        let sleeping = queue.idle;
+        drop(queue);
+        if refused {
+            return Err(ProcessError::new(ProcessErrorKind::Busy));
+        }
+        for _ in 0..wake.min(sleeping) {
+            self.shared.work.notify_one();
+        }
+        Ok(Submitted::Waiting(Ticket { job, receiver }))
+    }
+
+    fn planner(&self) -> MutexGuard<'_, Planner> {
+        let index = self.next_planner.fetch_add(1, Ordering::Relaxed) % PLANNERS;
+        self.planners[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A lane for the calling thread, with instances of its own.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        let mut core = self.shared.core();
+        let snapshot = self.shared.live.load_full();
+        worker::warm(&snapshot, &mut core);
+        Lane::new(Live::new(&self.shared.live), core)
+    }
+
+    /// Handles one record and tells every step of its way. Waits for retries. For people and tools: it makes instances of its own.
+    ///
+    /// ```no_run
+    /// # fn example(orchestrator: &etl_orchestrator::Orchestrator, record: std::sync::Arc<etl_orchestrator::Record>) {
+    /// let (outcome, steps) = orchestrator.process_traced(&record);
+    /// for step in steps {
+    ///     println!("{} {} {:?}", step.pipeline, step.module, step.happened);
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn process_traced(&self, record: &Arc<Record>) -> (Outcome, Vec<Step>) {
+        Lane::new(Live::new(&self.shared.live), self.shared.core()).process_traced(record)
+    }
+
+    /// Which modules a topic selects, and why not the others.
+    #[must_use]
+    pub fn explain(&self, topic: &str) -> TopicExplanation {
+        explain::explain(&self.shared.live.load(), topic)
+    }
+
+    /// Puts another configuration in the place of the present one, and answers its generation.
+    ///
+    /// Everything is built, compiled and made ready beside the present configuration; then one swap. Records in flight finish on the
+    /// configuration that they started on. Modules that are the same keep their warm instances.
+    ///
+    /// # Errors
+    /// Everything that is wrong; then nothing has changed.
+    pub fn reload(&self, loaded: Loaded) -> Result<u64, Report> {
+        // One reload at a time; records do not meet this lock.
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.generation() + 1;
+        let bounds = bounds(&loaded);
+        let compiled = modules
+            .begin(&loaded)
+            .and_then(|mut building| compile(&loaded, generation, &mut building));
+        let lanes = wanted_lanes(&loaded, self.lanes_given);
+        let snapshot = match compiled {
+            Ok(compiled) => compiled.with(loaded),
+            Err(report) => {
+                self.reloads_refused.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    generation = generation - 1,
+                    "a configuration was refused; the present one stays"
+                );
+                return Err(report);
+            }
+        };
+        self.set_lanes(lanes);
+        self.warm(&snapshot);
+        self.shared.live.store(snapshot.clone());
+        modules.keep();
+        *self
+            .shared
+            .pool
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = modules.pool();
+        self.shared.queue().set_bounds(bounds);
+        self.shared.work.notify_all();
+        self.shared.hub.prune(&snapshot.program);
+        self.reloads.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(generation, "a new configuration is in force");
+        Ok(generation)
+    }
+
+    /// Lets every lane make instances ready, and waits for it within reason.
+    fn warm(&self, snapshot: &Arc<Snapshot>) {
+        const LONGEST: Duration = Duration::from_secs(10);
+        let (done, ready) = std::sync::mpsc::channel();
+        for lane in &mut *self
+            .shared
+            .warming
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+        {
+            lane.push(Warming {
+                snapshot: snapshot.clone(),
+                done: done.clone(),
+            });
+        }
+        drop(done);
+        self.wake_all();
+        let until = Instant::now() + LONGEST;
+        while ready
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
+            .is_ok()
+        {}
+    }
+
+    /// The generation of the configuration in force. The first is 1, and each reload that takes effect adds one.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.live.load().program.generation
+    }
+
+    /// The number of threads that run pipelines.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.shared.lanes.load(Ordering::Relaxed)
+    }
+
+    /// Starts lanes that are missing; those that are too many end by themselves.
+    fn set_lanes(&self, lanes: usize) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warming = self
+            .shared
+            .warming
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = self.shared.lanes.swap(lanes, Ordering::Relaxed);
+        for lane in before..lanes {
+            // A lane of this number may be about to end; wait for it, so that the number is one thread's.
+            if let Some(thread) = threads.get_mut(lane).and_then(Option::take) {
+                drop(warming);
+                let _ = thread.join();
+                warming = self
+                    .shared
+                    .warming
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            if warming.len() <= lane {
+                warming.resize_with(lane + 1, Vec::new);
+            }
+            if threads.len() <= lane {
+                threads.resize_with(lane + 1, || None);
+            }
+            threads[lane] = Some(worker::spawn(self.shared.clone(), lane));
+        }
+        warming.truncate(lanes);
+        drop(warming);
+        self.wake_all();
+    }
+
+    /// Wakes every lane. Under the lock, so that none is between looking and falling asleep.
+    fn wake_all(&self) {
+        let _queue = self.shared.queue();
+        self.shared.work.notify_all();
+    }
+
+    /// Everything that is counted, added up now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let snapshot = self.shared.live.load();
+        let circuits = snapshot.program.pipelines.iter().flat_map(|pipeline| {
+            let modules = pipeline.stages.iter().flat_map(|stage| &stage.modules);
+            modules.filter_map(|module| {
+                let state = module.breaker.as_ref()?.state();
+                Some(Circuit {
+                    pipeline: pipeline.id.clone(),
+                    module: module.id.clone(),
+                    state,
+                })
+            })
+        });
+        let pool = self
+            .shared
+            .pool
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Stats {
+            counts: self.shared.hub.read(&snapshot.program),
+            queue: self.shared.queue().stats(),
+            generation: snapshot.program.generation,
+            reloads: self.reloads.load(Ordering::Relaxed),
+            reloads_refused: self.reloads_refused.load(Ordering::Relaxed),
+            circuits: circuits.collect(),
+            instances: pool.as_ref().map_or(0, |pool| pool.instances()),
+            instance_memory_bytes: pool.as_ref().map_or(0, |pool| pool.memory_bytes()),
+        }
+    }
+
+    /// Waits until nothing is in flight. More may be given meanwhile, and is waited for too.
+    pub async fn drain(&self) {
+        loop {
+            let drained = self.shared.drained.notified();
+            let mut drained = std::pin::pin!(drained);
+            drained.as_mut().enable();
+            if self.shared.queue().is_empty() {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// Takes no more records, finishes those that were taken (retries included), and ends the lanes.
+    pub async fn shutdown(&self) {
+        self.close();
+        self.drain().await;
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads.into_iter().flatten() {
+            // A lane that broke has told whom it concerns.
+            let _ = thread.join();
+        }
+    }
+
+    fn close(&self) {
+        self.shared.queue().close();
+        self.wake_all();
+    }
+}
+
+impl Drop for Orchestrator {
+    /// Takes no more records; the lanes end by themselves when they have finished those that were taken.
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl std::fmt::Debug for Orchestrator {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Orchestrator")
+            .field("lanes", &self.lanes())
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}
+
+fn wanted_lanes(loaded: &Loaded, given: Option<usize>) -> usize {
+    let configured = loaded.config.engine.lanes.map(|lanes| lanes as usize);
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    given.or(configured).unwrap_or_else(cores).max(1)
+}
+
+fn bounds(loaded: &Loaded) -> Bounds {
+    let engine = &loaded.config.engine;
+    Bounds {
+        records: engine.max_in_flight_records,
+        bytes: engine.max_in_flight_bytes,
+        ageing: engine.ageing,
+    }
+}
+
+/// The partitions of a batch, each once.
+#[derive(Default)]
+struct Partitions {
+    list: SmallVec<[Partition; 1]>,
+    known: rustc_hash::FxHashSet<Partition>,
+}
+
+impl Partitions {
+    fn add(&mut self, record: &Record) {
+        let same =
+            |partition: &Partition| partition.1 == record.partition && partition.0 == record.topic;
+        if self.list.last().is_some_and(same) {
+            return;
+        }
+        let partition = (record.topic.clone(), record.partition);
+        match self.list.len() {
+            0 => self.list.push(partition),
+            1..8 if self.list.iter().any(same) => {}
+            1..8 => self.list.push(partition),
+            _ => {
+                if self.known.is_empty() {
+                    self.known.extend(self.list.iter().cloned());
+                }
+                if self.known.insert(partition.clone()) {
+                    self.list.push(partition);
+                }
+            }
+        }
+    }
+}
+
+enum Submitted {
+    Done(Vec<Outcome>),
+    Waiting(Ticket),
+}
+
+/// The right to the outcomes of a batch. Dropping it gives the batch up as far as it has not been let in.
+struct Ticket {
+    job: Arc<Job>,
+    receiver: oneshot::Receiver<Vec<Outcome>>,
+}
+
+impl Submitted {
+    async fn outcomes(self) -> Result<Vec<Outcome>, ProcessError> {
+        match self {
+            Self::Done(outcomes) => Ok(outcomes),
+            Self::Waiting(mut ticket) => (&mut ticket.receiver).await.map_err(|_| {
+                let kind = if ticket.job.is_broken() {
+                    ProcessErrorKind::Broken
+                } else {
+                    ProcessErrorKind::Closed
+                };
+                ProcessError::new(kind)
+            }),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.job.cancel();
+    }
+}

@@ -1,0 +1,58 @@
+//! What a plan calls: one module with one configuration.
+//!
+//! The pool's instances are behind it in a running engine; tests and simulations use closures.
+
+use std::time::Instant;
+
+use crate::delta::Delta;
+use crate::failure::TransformError;
+use crate::lane::LaneContext;
+use crate::view::View;
+
+/// What a module answers for one record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// The record goes on as it is.
+    Keep,
+    /// The record ends here.
+    Drop,
+    /// The record goes on with these changes.
+    Change(Delta),
+    /// The module failed for this record, and nothing that it did to it counts.
+    Fail(TransformError),
+}
+
+/// One module with one configuration, as a plan calls it.
+///
+/// Open for implementation. A closure from a record to a [`Reply`] is one:
+///
+/// ```
+/// use etl_orchestrator::{Delta, Reply, Transform, View};
+///
+/// let upper = |record: &View| Reply::Change(Delta::value(record.value().to_ascii_uppercase()));
+/// fn is_transform(_: impl Transform) {}
+/// is_transform(upper);
+/// ```
+pub trait Transform: Send + Sync {
+    /// Handles a batch: pushes one reply for each record, in order, or none at all, which keeps every record.
+    ///
+    /// `replies` comes in empty. Nothing may be carried over from one record to another, a failed record costs the others nothing,
+    /// and the call returns soon after `deadline`; a record that was not finished by then has failed with `Timeout`. In a batch of
+    /// more than one that is not the last word: such records are called again in smaller batches with a deadline of their own.
+    fn call(
+        &self,
+        lane: &mut LaneContext,
+        records: &[&View],
+        deadline: Instant,
+        replies: &mut Vec<Reply>,
+    );
+
+    /// Makes instances ready on this lane, so that the first record does not wait for them.
+    fn warm(&self, _lane: &mut LaneContext) {}
+}
+
+impl<F: Fn(&View) -> Reply + Send + Sync> Transform for F {
+    fn call(&self, _: &mut LaneContext, records: &[&View], _: Instant, replies: &mut Vec<Reply>) {
+        replies.extend(records.iter().map(|record| self(record)));
+    }
+}

@@ -1,0 +1,171 @@
+//! The threads of an orchestrator's lanes: take the most urgent run, carry it as far as nothing more urgent waits, and again.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::core::Core;
+use crate::orchestrator::{Shared, Warming};
+use crate::queue::Entry;
+use crate::run::{Advance, Waiting};
+use crate::snapshot::Snapshot;
+
+/// An idle lane looks after its idle instances this often.
+const TEND: Duration = Duration::from_secs(1);
+
+pub(crate) fn spawn(shared: Arc<Shared>, lane: usize) -> JoinHandle<()> {
+    let thread = std::thread::Builder::new().name(format!("etl-lane-{lane}"));
+    #[allow(
+        clippy::expect_used,
+        reason = "a process that cannot start a thread cannot start an engine"
+    )]
+    thread
+        .spawn(move || work(&shared, lane))
+        .expect("a thread for a lane")
+}
+
+fn work(shared: &Arc<Shared>, lane: usize) {
+    let mut core = shared.core();
+    loop {
+        for Warming { snapshot, done } in take_warming(shared, lane) {
+            warm(&snapshot, &mut core);
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(());
+        }
+        if lane >= shared.lanes.load(Ordering::Relaxed) {
+            // Another lane takes what it may have been woken for.
+            shared.work.notify_one();
+            return;
+        }
+        let Some(entry) = next(shared, &mut core, lane) else {
+            return;
+        };
+        if let Some(entry) = entry {
+            run(shared, &mut core, entry);
+        }
+    }
+}
+
+fn take_warming(shared: &Shared, lane: usize) -> Vec<Warming> {
+    let mut warming = shared
+        .warming
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    warming
+        .get_mut(lane)
+        .map(std::mem::take)
+        .unwrap_or_default()
+}
+
+/// Whether the lane shall make instances ready, or end.
+fn has_other_work(shared: &Shared, lane: usize) -> bool {
+    let warming = shared
+        .warming
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    lane >= shared.lanes.load(Ordering::Relaxed)
+        || warming.get(lane).is_some_and(|warming| !warming.is_empty())
+}
+
+/// The next run; `Some(None)` where there is something else to do, `None` at the end.
+#[allow(
+    clippy::option_option,
+    reason = "go on with this, go on with something else, end"
+)]
+fn next(shared: &Shared, core: &mut Core, lane: usize) -> Option<Option<Entry>> {
+    let mut queue = shared.queue();
+    loop {
+        if has_other_work(shared, lane) {
+            return Some(None);
+        }
+        let now = core.now();
+        if let Some(entry) = queue.pop(now) {
+            if queue.idle > 0 && queue.most_urgent().is_some() {
+                shared.work.notify_one();
+            }
+            return Some(Some(entry));
+        }
+        if queue.closed && queue.is_empty() {
+            return None;
+        }
+        let wait = queue
+            .next_retry()
+            .map_or(TEND, |until| until.saturating_duration_since(now).min(TEND));
+        // A simulated clock may jump at any time.
+        let wait = if shared.clock.is_manual() {
+            Duration::from_micros(200)
+        } else {
+            wait
+        };
+        queue.idle += 1;
+        let (guard, timeout) = shared
+            .work
+            .wait_timeout(queue, wait)
+            .unwrap_or_else(PoisonError::into_inner);
+        queue = guard;
+        queue.idle -= 1;
+        if timeout.timed_out() && wait == TEND {
+            drop(queue);
+            core.context.tend(Instant::now());
+            queue = shared.queue();
+        }
+    }
+}
+
+fn run(shared: &Arc<Shared>, core: &mut Core, entry: Entry) {
+    let before = entry.key();
+    let Entry { mut run, job, .. } = entry;
+    let mut waiting: Vec<Waiting> = Vec::new();
+    let records = run.slots.len();
+    let advanced = catch_unwind(AssertUnwindSafe(|| {
+        run.advance(core, &mut waiting, |priority| {
+            let queue = shared.queue();
+            let key = queue.key_of(&job, before, priority);
+            queue.most_urgent().is_some_and(|urgent| urgent < key)
+        })
+    }));
+    let complete = match &advanced {
+        Ok(Advance::Done) => {
+            let totals = core.counters.totals();
+            let slots = run
+                .slots
+                .drain(..)
+                .inspect(|slot| slot.outcome.count(totals));
+            job.gather(slots.map(|slot| (slot.input, slot.outcome)))
+        }
+        Ok(Advance::Yielded) => false,
+        Err(_) => {
+            // Whatever the panic left half done is thrown away with the lane's instances.
+            *core = shared.core();
+            waiting.clear();
+            job.give_up(records)
+        }
+    };
+    let mut queue = shared.queue();
+    if let Ok(Advance::Yielded) = advanced {
+        queue.put_back(run, job.clone(), before);
+    }
+    let retries = !waiting.is_empty();
+    for Waiting { run, until } in waiting {
+        queue.put_off(run, job.clone(), before, until);
+    }
+    if complete {
+        queue.completed(&job);
+        shared.tell_if_drained(&queue);
+    }
+    // A batch that left may have let others in, and a lane that sleeps must learn of an earlier retry.
+    let wake = queue.idle > 0 && (retries || queue.most_urgent().is_some());
+    drop(queue);
+    if wake {
+        shared.work.notify_one();
+    }
+}
+
+/// Makes instances ready for every module of a snapshot.
+pub(crate) fn warm(snapshot: &Snapshot, core: &mut Core) {
+    for module in snapshot.program.modules() {
+        module.transform.warm(&mut core.context);
+    }
+}
