@@ -1,2 +1,28 @@
-//! Being written.
+//! Where the engine meets the world.
+//!
+//! - [`Source`] and [`Sink`] are what a broker implements, and [`Runner`] moves records from one through the engine
+//!   to the other: a record is acknowledged when all that came of it is safe, and not before.
+//! - `file:PATH` and `-` ([`AdapterUrl`]) are record lines ([`line`]) in files and pipes.
+//! - [`Interceptor`] is for a broker that links the engine and owns its threads: records in, a [`Disposition`] out.
+//!
+//! This crate knows nothing of modules, stages or filters: it sees records go in and outcomes come out.
 #![forbid(unsafe_code)]
+
+mod counters;
+mod error;
+pub mod file;
+mod interceptor;
+mod invalid;
+pub mod line;
+mod runner;
+mod sink;
+mod source;
+mod url;
+
+pub use counters::{Counters, Counts};
+pub use error::{AdapterError, AdapterErrorKind};
+pub use interceptor::{Disposition, Interceptor};
+pub use runner::{Ended, Runner, RunnerOptions, StopHandle};
+pub use sink::Sink;
+pub use source::{AckToken, BoxFuture, InvalidRecord, Item, Pulled, Source};
+pub use url::AdapterUrl;

@@ -1,0 +1,172 @@
+//! Writes record lines: the sink passes batches on, a thread encodes and writes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread;
+
+use etl_orchestrator::Record;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{AdapterError, AdapterUrl, BoxFuture, Sink, line};
+
+/// Batches on their way to the writing thread.
+const BATCHES_AHEAD: usize = 8;
+
+/// Encoded bytes that are gathered into one write.
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// A file, or standard output, of record lines.
+pub struct FileSink {
+    jobs: mpsc::Sender<Job>,
+    failure: Option<oneshot::Receiver<AdapterError>>,
+}
+
+enum Job {
+    Write(Vec<Arc<Record>>),
+    /// Answered when all that was written before has been handed to the system; `true`: and synced to the disk.
+    Confirm(bool, oneshot::Sender<()>),
+}
+
+impl FileSink {
+    /// Creates the file, or empties it where it exists.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be created or written; the writing thread cannot be started.
+    pub fn create(url: &AdapterUrl) -> Result<Self, AdapterError> {
+        let doing = format!("cannot write {url}");
+        let output = match url {
+            AdapterUrl::Standard => Output::Standard(io::stdout()),
+            AdapterUrl::File(path) => {
+                let mut options = OpenOptions::new();
+                options.write(true).create(true).truncate(true);
+                match options.open(path) {
+                    Ok(file) => Output::File(file),
+                    Err(error) => return Err(AdapterError::from_io(doing, error)),
+                }
+            }
+        };
+        let (jobs, queue) = mpsc::channel(BATCHES_AHEAD);
+        let (failed, failure) = oneshot::channel();
+        let writing = Writing {
+            output,
+            buffer: Vec::with_capacity(WRITE_BYTES),
+        };
+        thread::Builder::new()
+            .name("etl-sink".to_owned())
+            .spawn(move || {
+                if let Err(error) = writing.run(queue) {
+                    // The receiver is gone only when nobody asks any more.
+                    let _ = failed.send(AdapterError::from_io(doing, error));
+                }
+            })
+            .map_err(|error| AdapterError::from_io("cannot start the writing thread", error))?;
+        Ok(Self {
+            jobs,
+            failure: Some(failure),
+        })
+    }
+
+    async fn submit(&mut self, job: Job) -> Result<(), AdapterError> {
+        match self.jobs.send(job).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.failure().await),
+        }
+    }
+
+    async fn confirmed(&mut self, sync: bool) -> Result<(), AdapterError> {
+        let (done, answer) = oneshot::channel();
+        self.submit(Job::Confirm(sync, done)).await?;
+        match answer.await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.failure().await),
+        }
+    }
+
+    /// Why the writing thread ended. It says so once.
+    async fn failure(&mut self) -> AdapterError {
+        let first = match self.failure.take() {
+            Some(failure) => failure.await.ok(),
+            None => None,
+        };
+        first.unwrap_or_else(|| {
+            AdapterError::from_io(
+                "cannot write",
+                io::Error::other("an earlier write failed; this output is closed"),
+            )
+        })
+    }
+}
+
+impl Sink for FileSink {
+    fn write(&mut self, records: Vec<Arc<Record>>) -> BoxFuture<'_, Result<(), AdapterError>> {
+        Box::pin(self.submit(Job::Write(records)))
+    }
+
+    fn confirm(&mut self) -> BoxFuture<'_, Result<(), AdapterError>> {
+        Box::pin(self.confirmed(false))
+    }
+
+    fn finish(&mut self) -> BoxFuture<'_, Result<(), AdapterError>> {
+        Box::pin(self.confirmed(true))
+    }
+}
+
+enum Output {
+    Standard(io::Stdout),
+    File(File),
+}
+
+/// The thread's side.
+struct Writing {
+    output: Output,
+    buffer: Vec<u8>,
+}
+
+impl Writing {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) -> io::Result<()> {
+        while let Some(job) = queue.blocking_recv() {
+            match job {
+                Job::Write(records) => {
+                    for record in records {
+                        line::encode(&record, &mut self.buffer);
+                        if self.buffer.len() >= WRITE_BYTES {
+                            self.flush()?;
+                        }
+                    }
+                }
+                Job::Confirm(sync, done) => {
+                    self.flush()?;
+                    if sync {
+                        self.sync()?;
+                    }
+                    // Nobody waiting for the answer is no reason to stop.
+                    let _ = done.send(());
+                }
+            }
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.output {
+            Output::Standard(stdout) => {
+                let mut stdout = stdout.lock();
+                stdout.write_all(&self.buffer)?;
+                stdout.flush()?;
+            }
+            Output::File(file) => file.write_all(&self.buffer)?,
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Exit code 0 shall mean that the output is on the disk. Pipes and devices have nothing to sync.
+    fn sync(&self) -> io::Result<()> {
+        match &self.output {
+            Output::File(file) if file.metadata()?.is_file() => file.sync_data(),
+            _ => Ok(()),
+        }
+    }
+}

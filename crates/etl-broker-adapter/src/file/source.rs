@@ -1,0 +1,203 @@
+//! Reads record lines: a thread reads and decodes, the source hands out.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::thread;
+
+use tokio::sync::mpsc;
+
+use crate::line::{self, Line, LineReader};
+use crate::{
+    AckToken, AdapterError, AdapterErrorKind, AdapterUrl, BoxFuture, InvalidRecord, Item, Pulled,
+    Source,
+};
+
+/// Read buffers decoded ahead of what is asked for.
+const CHUNKS_AHEAD: usize = 4;
+
+/// The limit of a line unless one is set: 16 MiB.
+pub(crate) const DEFAULT_MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+
+type Chunk = Result<Pulled, AdapterError>;
+
+/// A file, or standard input, of record lines.
+///
+/// Empty lines are skipped. A line that is not a record comes out as an [`InvalidRecord`], with file and line.
+pub struct FileSource {
+    chunks: mpsc::Receiver<Chunk>,
+    waiting: VecDeque<Item>,
+    bytes_read: u64,
+    total_bytes: Option<u64>,
+}
+
+impl FileSource {
+    /// Opens what the URL names, and begins to read. `max_line_bytes` bounds a line; `None`: 16 MiB.
+    ///
+    /// # Errors
+    ///
+    /// The file is absent, unreadable or a directory; the reading thread cannot be started.
+    pub fn open(url: &AdapterUrl, max_line_bytes: Option<usize>) -> Result<Self, AdapterError> {
+        let doing = || format!("cannot read {url}");
+        let (input, place, total): (Box<dyn Read + Send>, _, _) = match url {
+            AdapterUrl::Standard => (Box::new(io::stdin()), "stdin".to_owned(), None),
+            AdapterUrl::File(path) => {
+                let file = File::open(path).map_err(|e| AdapterError::from_io(doing(), e))?;
+                let metadata = file
+                    .metadata()
+                    .map_err(|e| AdapterError::from_io(doing(), e))?;
+                if metadata.is_dir() {
+                    return Err(AdapterError::new(
+                        AdapterErrorKind::IsADirectory,
+                        format!("{}: it is a directory, not a file", doing()),
+                    ));
+                }
+                let total = metadata.is_file().then_some(metadata.len());
+                (Box::new(file), path.display().to_string(), total)
+            }
+        };
+        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        let mut reading = Reading {
+            lines: LineReader::new(input, max_line_bytes.unwrap_or(DEFAULT_MAX_LINE_BYTES)),
+            place,
+            doing: doing(),
+            next: 0,
+        };
+        thread::Builder::new()
+            .name("etl-source".to_owned())
+            .spawn(move || reading.run(&sender))
+            .map_err(|error| AdapterError::from_io("cannot start the reading thread", error))?;
+        Ok(Self {
+            chunks,
+            waiting: VecDeque::new(),
+            bytes_read: 0,
+            total_bytes: total,
+        })
+    }
+
+    fn take(&mut self, chunk: Chunk) -> Result<(), AdapterError> {
+        let chunk = chunk?;
+        self.waiting.extend(chunk.items);
+        self.bytes_read = chunk.bytes_read;
+        Ok(())
+    }
+}
+
+impl Source for FileSource {
+    fn pull(&mut self, max: usize) -> BoxFuture<'_, Result<Option<Pulled>, AdapterError>> {
+        Box::pin(async move {
+            while self.waiting.is_empty() {
+                match self.chunks.recv().await {
+                    Some(chunk) => self.take(chunk)?,
+                    None => return Ok(None),
+                }
+            }
+            // What has been read already fills the batch up; what has not is not waited for.
+            while self.waiting.len() < max {
+                match self.chunks.try_recv() {
+                    Ok(chunk) => self.take(chunk)?,
+                    Err(_) => break,
+                }
+            }
+            let count = self.waiting.len().min(max.max(1));
+            Ok(Some(Pulled {
+                items: self.waiting.drain(..count).collect(),
+                bytes_read: self.bytes_read,
+            }))
+        })
+    }
+
+    /// Nothing to do: a file is read from the beginning every time.
+    fn ack(&mut self, _tokens: &[AckToken]) -> BoxFuture<'_, Result<(), AdapterError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn total_bytes(&self) -> Option<u64> {
+        self.total_bytes
+    }
+}
+
+/// The thread's side.
+struct Reading {
+    lines: LineReader<Box<dyn Read + Send>>,
+    place: String,
+    doing: String,
+    next: u64,
+}
+
+impl Reading {
+    /// Ends with the input, with a failure, or when nobody listens any more.
+    fn run(&mut self, chunks: &mpsc::Sender<Chunk>) {
+        loop {
+            // Everything in memory goes out before a read that may block: a slow pipe is not held up.
+            let mut items = Vec::new();
+            while let Some(line) = self.lines.buffered() {
+                items.extend(self.item(line));
+            }
+            if !items.is_empty() {
+                let bytes_read = self.lines.bytes_read();
+                if chunks
+                    .blocking_send(Ok(Pulled { items, bytes_read }))
+                    .is_err()
+                {
+                    return;
+                }
+            }
+            if self.lines.is_at_end() {
+                return;
+            }
+            if let Err(error) = self.lines.fill() {
+                let error = AdapterError::from_io(&self.doing, error);
+                // Nobody listening means that nobody is left to tell.
+                let _ = chunks.blocking_send(Err(error));
+                return;
+            }
+        }
+    }
+
+    fn item(&mut self, line: Line) -> Option<Item> {
+        let (number, invalid) = match line {
+            Line::Whole { bytes, .. } if bytes.trim_ascii().is_empty() => return None,
+            Line::Whole { number, bytes } => match line::decode(&bytes, number - 1) {
+                Ok(record) => {
+                    return Some(Item {
+                        token: self.token(),
+                        content: Ok(Arc::new(record)),
+                    });
+                }
+                Err(error) => {
+                    let length = bytes.len() as u64;
+                    (number, (error.to_string(), bytes, length))
+                }
+            },
+            Line::TooLong {
+                number,
+                beginning,
+                length,
+            } => {
+                let message = format!(
+                    "the line has {length} bytes, over the limit of {}",
+                    self.lines.max_line_bytes()
+                );
+                (number, (message, beginning, length))
+            }
+        };
+        let (message, bytes, length) = invalid;
+        Some(Item {
+            token: self.token(),
+            content: Err(InvalidRecord {
+                place: format!("{}:{number}", self.place),
+                message,
+                bytes,
+                length,
+                offset: number - 1,
+            }),
+        })
+    }
+
+    fn token(&mut self) -> AckToken {
+        self.next += 1;
+        AckToken(self.next - 1)
+    }
+}

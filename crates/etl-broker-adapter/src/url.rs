@@ -1,0 +1,82 @@
+//! What a user writes after `--from` and `--to`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::{AdapterError, AdapterErrorKind};
+
+/// Where records come from or go to.
+///
+/// ```
+/// use etl_broker_adapter::AdapterUrl;
+///
+/// let url: AdapterUrl = "file:orders.ndjson".parse()?;
+/// assert_eq!(url.to_string(), "file:orders.ndjson");
+/// let error = "mqtt://broker".parse::<AdapterUrl>().unwrap_err();
+/// assert!(error.to_string().contains("unknown scheme `mqtt`"));
+/// # Ok::<(), etl_broker_adapter::AdapterError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AdapterUrl {
+    /// `-`: standard input or standard output, one record a line.
+    Standard,
+    /// `file:PATH`: a file of record lines.
+    File(PathBuf),
+}
+
+impl AdapterUrl {
+    /// The path, where the URL names a file.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Standard => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
+impl FromStr for AdapterUrl {
+    type Err = AdapterError;
+
+    fn from_str(text: &str) -> Result<Self, AdapterError> {
+        let invalid = |message: String| AdapterError::new(AdapterErrorKind::InvalidUrl, message);
+        if text == "-" {
+            return Ok(Self::Standard);
+        }
+        let Some((scheme, rest)) = text.split_once(':') else {
+            return Err(invalid(format!(
+                "`{text}` is not a URL: write `file:{text}` for a file, or `-` for standard input and output"
+            )));
+        };
+        if scheme != "file" {
+            return Err(invalid(format!(
+                "unknown scheme `{scheme}` in `{text}`: there is `file:PATH`, and `-` for standard input and output"
+            )));
+        }
+        let path = match rest.strip_prefix("//") {
+            None => rest,
+            Some(absolute) if absolute.starts_with('/') => absolute,
+            Some(relative) => {
+                return Err(invalid(format!(
+                    "`{text}` names a host: write `file:{relative}` for a path from here, or `file:/{relative}` for one from the root"
+                )));
+            }
+        };
+        if path.is_empty() {
+            return Err(invalid(format!(
+                "`{text}` names no file: write `file:PATH`"
+            )));
+        }
+        Ok(Self::File(PathBuf::from(path)))
+    }
+}
+
+impl fmt::Display for AdapterUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Standard => f.write_str("-"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}
