@@ -261,7 +261,10 @@ impl Run {
             {
                 core.counters.module(program.index).not_selected.add(1);
                 self.flights[index].next_module();
-                self.trace(place, module, index, None, Happened::NotSelected);
+                if self.trace.is_some() {
+                    let because = self.why_not(core, place, group, index);
+                    self.trace(place, module, index, None, Happened::NotSelected(because));
+                }
                 continue;
             }
             chosen.push(index);
@@ -279,6 +282,19 @@ impl Run {
             .program
             .conditions
             .evaluate_in(&place.plan.conditions, group, &flight.view, scratch)
+    }
+
+    /// The first condition that a flight does not meet, in words. For traces.
+    fn why_not(&self, core: &Core, place: &Place<'_>, group: GroupId, index: usize) -> String {
+        let now = core.clock().unix_ms();
+        let conditions = &place.program.conditions;
+        let explanation = conditions.explain(group, &self.flights[index].view, now);
+        match explanation.first_failure() {
+            Some((_, explained)) => {
+                format!("{}: {}", explained.condition(), explained.evidence())
+            }
+            None => String::new(),
+        }
     }
 
     fn trace(

@@ -31,8 +31,8 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Happened {
-    /// The module was not called: its conditions did not hold.
-    NotSelected,
+    /// The module was not called: the first of its conditions that did not hold, and what it found.
+    NotSelected(String),
     /// The module left the record as it was.
     Kept,
     /// The module changed the record or emitted others.
