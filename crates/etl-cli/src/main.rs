@@ -1,2 +1,40 @@
-//! The etl program.
-fn main() {}
+//! The `etl` program: arguments in, exit code out.
+//!
+//! Each command has a file. What a command finds goes to standard output, what it has to say about its work to
+//! standard error, so that its output can be piped. A failure ends as an [`Exit`], which knows its code.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod configuration;
+mod exit;
+mod explain;
+mod inspect;
+mod logging;
+mod matching;
+mod output;
+mod run;
+mod schema;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command, ModuleCommand};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logging::start(&arguments.log);
+    let result = match &arguments.command {
+        Command::Run(options) => run::run(options),
+        Command::Validate(options) => validate::validate(options),
+        Command::Explain(options) => explain::explain(options),
+        Command::Schema => schema::print(),
+        Command::Module(ModuleCommand::Inspect(options)) => inspect::inspect(options),
+        Command::Match(options) => matching::match_topics(options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.report(),
+    }
+}

@@ -1,0 +1,283 @@
+//! What can be typed, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use etl_broker_adapter::AdapterUrl;
+
+use crate::logging::EnvFilterText;
+
+const EXAMPLES: &str = "\
+Examples:
+  etl validate etl.toml
+      Is this configuration right? Everything that is wrong, in one report.
+  etl run etl.toml --from file:in.ndjson --to file:out.ndjson
+      Send every record of a file through the pipelines.
+  etl explain etl.toml --topic iot.sensors.temperature
+      Which modules would see a record of this topic, and why not the others?
+
+Exit codes:
+  0 done   1 it failed   2 wrong arguments   78 wrong configuration";
+
+/// Runs records through WASM modules, in order of priority
+#[derive(Debug, Parser)]
+#[command(name = "etl", version, after_help = EXAMPLES, max_term_width = 100, arg_required_else_help = true)]
+#[command(propagate_version = true, subcommand_required = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// What to log on standard error: error, warn, info, debug, trace, or per crate as in
+    /// `warn,etl_pool=debug`
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        env = "ETL_LOG",
+        default_value = "error",
+        hide_env_values = true
+    )]
+    pub log: EnvFilterText,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Run(RunOptions),
+    Validate(ValidateOptions),
+    Explain(ExplainOptions),
+    /// Print the JSON Schema of the configuration, for editors
+    #[command(after_help = SCHEMA_HELP)]
+    Schema,
+    /// Look at WASM modules
+    #[command(subcommand)]
+    Module(ModuleCommand),
+    Match(MatchOptions),
+}
+
+const SCHEMA_HELP: &str = "\
+Examples:
+  etl schema > etl.schema.json
+      Then, in the first line of etl.toml, for editors with a TOML language server:
+      #:schema ./etl.schema.json";
+
+#[derive(Debug, Clone, Args)]
+pub struct ConfigurationOptions {
+    /// The configuration: a TOML or JSON file, a single pipeline document, or a folder with etl.toml
+    pub config: PathBuf,
+
+    /// Look for modules here, as MODULE_ID.wasm [default: modules_dir of the configuration, or
+    /// modules/ beside it]
+    #[arg(long, value_name = "DIR")]
+    pub modules: Option<PathBuf>,
+
+    /// Take warnings for errors
+    #[arg(long)]
+    pub deny_warnings: bool,
+}
+
+const RUN_HELP: &str = "\
+URLs:
+  file:PATH   record lines in a file; as output it is created, or emptied and overwritten
+  -           record lines on standard input or standard output
+
+A record line is one JSON object, of which only the topic must be there:
+  {\"topic\":\"orders\",\"key\":\"17\",\"headers\":{\"source\":\"web\"},\"timestamp\":1517363399650,\"value\":{}}
+The value keeps its text byte for byte unless a module changes it. A value that is not JSON is
+written as value_base64, a key that is not text as key_base64, a header that is not text as
+{\"base64\":…}, a header with several values as a list. A line that is no record becomes a dead
+letter on the topic invalid.dlq (the dead-letter topic of `invalid`), and the run goes on.
+
+Signals:
+  Ctrl-C    reads no more, finishes what is in flight, prints the summary, exits with 130;
+            a second one exits at once
+  SIGTERM   the same, but exits with 0: a service that was asked to stop and did
+  SIGHUP    loads the configuration again; one that cannot be used changes nothing
+
+Exit codes:
+  0 done (records that became dead letters are counted, not failures)   1 the run failed
+  2 wrong arguments   78 wrong configuration   130 Ctrl-C   141 the reader of the output has gone
+
+Examples:
+  etl run etl.toml --from file:in.ndjson --to file:out.ndjson
+  etl run etl.toml --from file:in.ndjson --to file:out.ndjson --dead-letters file:failed.ndjson
+      Failed records in a file of their own, with the reason in their etl-dlq-* headers.
+  generate | etl run etl.toml --from - --to - | jq .value
+  etl run etl.toml --from file:in.ndjson --to file:/dev/null --json 2>summary.json
+      Only the figures, as JSON.";
+
+/// Run records through the pipelines, from one place to another
+#[derive(Debug, Clone, Args)]
+#[command(after_help = RUN_HELP)]
+pub struct RunOptions {
+    #[command(flatten)]
+    pub configuration: ConfigurationOptions,
+
+    /// Where records come from: file:PATH or -
+    #[arg(long, value_name = "URL")]
+    pub from: AdapterUrl,
+
+    /// Where records go: file:PATH or -
+    #[arg(long, value_name = "URL")]
+    pub to: AdapterUrl,
+
+    /// Where failed records go [default: where the others go, on their dead-letter topic]
+    #[arg(long, value_name = "URL")]
+    pub dead_letters: Option<AdapterUrl>,
+
+    /// Records that cross into a module together; the output is the same for every number
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch: u32,
+
+    /// Threads that run modules [default: engine.lanes of the configuration, or one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub lanes: Option<u32>,
+
+    /// The longest line that is read; a longer one becomes a dead letter with its beginning
+    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1..=4_294_967_296))]
+    pub max_line_bytes: u64,
+
+    /// Print the summary, and problems of the configuration, as one JSON object on standard error
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print neither progress nor summary
+    #[arg(long, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+const VALIDATE_HELP: &str = "\
+Everything is built as for a run: patterns, conditions, modules. All that is wrong comes in one
+report, with file, line, column, place in the configuration, and what to do about it.
+
+Exit codes:
+  0 it can be used (perhaps with warnings)   78 it cannot
+
+Examples:
+  etl validate etl.toml
+  etl validate pipelines/orders.json --modules target/guests
+      A single pipeline document, with its modules from elsewhere.
+  etl validate etl.toml --json --deny-warnings
+      For CI: warnings fail, the report is JSON on standard output.";
+
+/// Check a configuration, and report everything that is wrong with it
+#[derive(Debug, Args)]
+#[command(after_help = VALIDATE_HELP)]
+pub struct ValidateOptions {
+    #[command(flatten)]
+    pub configuration: ConfigurationOptions,
+
+    /// Print the report as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXPLAIN_HELP: &str = "\
+Without --record only the topic is looked at: conditions are shown as still to be decided. With it
+the record goes through the modules for real, and every step is shown: what the module made of the
+record, or why it did not see it.
+
+Examples:
+  etl explain etl.toml --topic iot.sensors.temperature
+  etl explain etl.toml --topic iot.sensors.temperature --record one.ndjson
+  head -1 in.ndjson | etl explain etl.toml --record -
+      The topic is that of the record.";
+
+/// Show which modules a record would pass, and the first reason why not the others
+#[derive(Debug, Args)]
+#[command(after_help = EXPLAIN_HELP)]
+pub struct ExplainOptions {
+    #[command(flatten)]
+    pub configuration: ConfigurationOptions,
+
+    /// The topic [default: that of the record]
+    #[arg(long, value_name = "TOPIC", required_unless_present = "record")]
+    pub topic: Option<String>,
+
+    /// A file of record lines, or -: the first record is run through the modules
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<String>,
+
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModuleCommand {
+    Inspect(InspectOptions),
+}
+
+const INSPECT_HELP: &str = "\
+Exit codes:
+  0 it can be used as a module   1 it cannot, or cannot be read
+
+Examples:
+  etl module inspect modules/message-validator.wasm
+  etl module inspect modules/message-validator.wasm --json | jq -r .sha256
+      The pin for `sha256` under [[modules]].";
+
+/// Show what a WASM file is: ABI, imports, exports, memory, size, SHA-256, and what is wrong with it
+#[derive(Debug, Args)]
+#[command(after_help = INSPECT_HELP)]
+pub struct InspectOptions {
+    /// The WASM file
+    pub file: PathBuf,
+
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+const MATCH_HELP: &str = "\
+The rules file is TOML or JSON:
+  [[rules]]
+  id = \"errors\"
+  filters = [
+    { filter_type = \"Suffix\", pattern = \".error\" },
+    { filter_type = \"Regex\", pattern = \"^(web|mobile)\\\\.fatal\", case_sensitive = false },
+  ]
+  filter_logic = \"any\"        # or \"all\"
+
+  [[rules]]
+  id = \"sensors-but-not-tests\"
+  filter = { all = [
+    { filter_type = \"Mqtt\", pattern = \"sensors/+/temperature\" },
+    { not = { filter_type = \"Contains\", pattern = \"test\" } },
+  ] }
+
+Filter types: Exact, Prefix, Suffix, Contains, Wildcard, Regex, Mqtt, Nats.
+One line comes out for each topic, with the rules that match it in the order of the file:
+  {\"topic\":\"web.error\",\"rules\":[\"errors\"]}
+
+Exit codes:
+  0 done   1 something could not be read   2 wrong arguments   78 wrong rules
+
+Examples:
+  etl match --rules rules.toml --topics topics.txt
+  cut -f1 access.tsv | etl match --rules rules.toml
+  echo web.fatal.disk | etl match --rules rules.toml --explain";
+
+/// Match topics against rules
+#[derive(Debug, Args)]
+#[command(after_help = MATCH_HELP)]
+pub struct MatchOptions {
+    /// The rules: a TOML or JSON file
+    #[arg(long, value_name = "FILE")]
+    pub rules: PathBuf,
+
+    /// The topics, one a line: a file, or - for standard input
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub topics: PathBuf,
+
+    /// Say for every rule what matched, or the first reason that it did not
+    #[arg(long)]
+    pub explain: bool,
+
+    /// Print on standard error, at the end, what the rules cost
+    #[arg(long)]
+    pub stats: bool,
+
+    /// Print problems and figures as JSON, and explanations in the JSON of each line
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,33 @@
+//! Loading the configuration that a command names, and showing what is wrong with it.
+
+use etl_config::{LoadOptions, Loaded, Problem, Report};
+
+use crate::arguments::ConfigurationOptions;
+use crate::exit::Exit;
+use crate::output::colour;
+
+/// Reads it; patterns and modules are not looked at.
+pub fn load(options: &ConfigurationOptions) -> Result<Loaded, Report> {
+    let mut load = LoadOptions::default().deny_warnings(options.deny_warnings);
+    if let Some(modules) = &options.modules {
+        load = load.modules_dir(modules);
+    }
+    etl_config::load(&options.config, &load)
+}
+
+/// Prints what is wrong on standard error; the exit code that goes with it.
+pub fn refuse(report: &Report, json: bool) -> Exit {
+    if json {
+        eprintln!("{}", report.to_json());
+    } else {
+        eprint!("{}", report.render(colour()));
+    }
+    Exit::configuration()
+}
+
+/// Prints warnings on standard error; nothing where there are none.
+pub fn warn(warnings: &[Problem]) {
+    if !warnings.is_empty() {
+        eprint!("{}", Report::new(warnings.iter().cloned()).render(colour()));
+    }
+}

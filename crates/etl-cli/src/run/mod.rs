@@ -1,0 +1,196 @@
+//! `etl run`: a source, the engine, a sink, and somebody watching.
+
+mod progress;
+mod signals;
+mod summary;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use etl_broker_adapter::file::{FileSink, FileSource, refuse_same_file, same_output};
+use etl_broker_adapter::{AdapterError, AdapterUrl, Ended, Runner, RunnerOptions, Sink, Source};
+use etl_orchestrator::{Options, Orchestrator};
+
+use crate::arguments::RunOptions;
+use crate::configuration;
+use crate::exit::Exit;
+use signals::{Request, Signals};
+use summary::Summary;
+
+/// Stands for the topic of what was no record, so that it has a dead-letter topic.
+const INVALID: &str = "invalid";
+
+/// Runs the command.
+pub fn run(options: &RunOptions) -> Result<(), Exit> {
+    let loaded = configuration::load(&options.configuration)
+        .map_err(|report| configuration::refuse(&report, options.json))?;
+    if !options.quiet && !options.json {
+        configuration::warn(&loaded.warnings);
+    }
+    let invalid_topic = loaded.config.dead_letter.topic.render(INVALID);
+    let mut engine_options = Options::default();
+    engine_options.lanes = options.lanes.map(|lanes| lanes as usize);
+    let orchestrator = Orchestrator::start(loaded, engine_options)
+        .map_err(|report| configuration::refuse(&report, options.json))?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Exit::failed(format_args!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(async {
+        let run = Run::prepare(options, orchestrator, invalid_topic.into())?;
+        run.watched().await
+    });
+    // A read from a terminal or a pipe cannot be interrupted, and must not keep the program.
+    runtime.shutdown_background();
+    result
+}
+
+struct Run<'a> {
+    options: &'a RunOptions,
+    orchestrator: Arc<Orchestrator>,
+    runner: Runner,
+    total_bytes: Option<u64>,
+    signals: Signals,
+}
+
+impl<'a> Run<'a> {
+    /// Opens everything; outputs last, because that empties them.
+    fn prepare(
+        options: &'a RunOptions,
+        orchestrator: Arc<Orchestrator>,
+        invalid_topic: Arc<str>,
+    ) -> Result<Self, Exit> {
+        let signals = Signals::listen()
+            .map_err(|error| Exit::failed(format_args!("cannot listen to signals: {error}")))?;
+        let apart = options
+            .dead_letters
+            .as_ref()
+            .filter(|url| !same_output(url, &options.to));
+        for to in std::iter::once(&options.to).chain(&options.dead_letters) {
+            refuse_same_file(&options.from, to)?;
+        }
+        let limit = usize::try_from(options.max_line_bytes).unwrap_or(usize::MAX);
+        let source: Box<dyn Source> = Box::new(FileSource::open(&options.from, Some(limit))?);
+        let total_bytes = source.total_bytes();
+        let sink = open(&options.to)?;
+        // What is one file now could not be told from two while it did not exist.
+        let dead_letters = match apart {
+            Some(url) if !same_output(url, &options.to) => Some(open(url)?),
+            _ => None,
+        };
+        let runner_options = RunnerOptions {
+            batch: options.batch as usize,
+            batches_in_flight: 2 * orchestrator.lanes() + 2,
+            invalid_topic,
+        };
+        let runner = Runner::new(
+            orchestrator.clone(),
+            source,
+            sink,
+            dead_letters,
+            runner_options,
+        );
+        Ok(Self {
+            options,
+            orchestrator,
+            runner,
+            total_bytes,
+            signals,
+        })
+    }
+
+    /// Runs to the end, listening to signals and showing progress; then says what was done.
+    async fn watched(mut self) -> Result<(), Exit> {
+        let started = Instant::now();
+        let counters = self.runner.counters();
+        let stop = self.runner.stop_handle();
+        let progress = (!self.options.quiet && !self.options.json)
+            .then(|| tokio::spawn(progress::show(counters.clone(), self.total_bytes)));
+        let mut asked_to_stop = None;
+        let mut running = tokio::spawn(self.runner.run());
+        let ended = loop {
+            tokio::select! {
+                ended = &mut running => break ended,
+                request = self.signals.next() => match request {
+                    Request::Reload => {
+                        // Nothing waits for it: it answers by what it prints.
+                        tokio::spawn(reload(self.orchestrator.clone(), self.options.clone()));
+                    }
+                    Request::Interrupt if asked_to_stop == Some(Request::Interrupt) => {
+                        // The second Ctrl-C: whoever presses it no longer wants to wait.
+                        return Err(Exit::interrupted());
+                    }
+                    stopping => {
+                        asked_to_stop = Some(stopping);
+                        stop.stop();
+                    }
+                },
+            }
+        };
+        if let Some(progress) = progress {
+            progress.abort();
+            // Waits until the bar is gone, so that it does not overwrite the summary.
+            let _ = progress.await;
+        }
+        let result: Result<Ended, AdapterError> =
+            ended.map_err(|_| Exit::failed("the run ended by itself"))?;
+        let ended_early = match (&result, asked_to_stop) {
+            (Ok(Ended::Stopped), Some(Request::Terminate)) => Some("SIGTERM"),
+            (Ok(Ended::Stopped), _) => Some("Ctrl-C"),
+            (Ok(Ended::AtTheEnd), _) => None,
+            (Err(_), _) => Some("the run failed"),
+        };
+        let summary = Summary {
+            counts: counters.read(),
+            elapsed: started.elapsed(),
+            generation: self.orchestrator.generation(),
+            ended_early,
+        };
+        if self.options.json {
+            eprintln!("{}", summary.json());
+        } else if !self.options.quiet {
+            eprint!("{}", summary.text());
+        }
+        match result? {
+            Ended::Stopped if asked_to_stop == Some(Request::Interrupt) => Err(Exit::interrupted()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn open(url: &AdapterUrl) -> Result<Box<dyn Sink>, Exit> {
+    Ok(Box::new(FileSink::create(url)?))
+}
+
+/// Loads the configuration again. One that cannot be used changes nothing.
+async fn reload(orchestrator: Arc<Orchestrator>, options: RunOptions) {
+    // Compiling modules takes its time, and records go on meanwhile.
+    let done = tokio::task::spawn_blocking(move || {
+        let reloaded = configuration::load(&options.configuration)
+            .and_then(|loaded| orchestrator.reload(loaded));
+        match (reloaded, options.json) {
+            (Ok(generation), false) => {
+                eprintln!("etl: the configuration was loaded again: generation {generation}");
+            }
+            (Ok(generation), true) => {
+                eprintln!("{{\"reloaded\":true,\"generation\":{generation}}}");
+            }
+            (Err(report), json) => {
+                configuration::refuse(&report, json);
+                let generation = orchestrator.generation();
+                if json {
+                    eprintln!("{{\"reloaded\":false,\"generation\":{generation}}}");
+                } else {
+                    eprintln!(
+                        "etl: the configuration was not loaded again: generation {generation} goes on"
+                    );
+                }
+            }
+        }
+    });
+    if let Err(error) = done.await {
+        tracing::error!(%error, "loading the configuration again ended by itself");
+    }
+}

@@ -1,0 +1,73 @@
+//! The help of every command, word for word: it is what users learn from.
+
+use crate::support::{Desk, golden};
+
+#[test]
+fn help_texts() {
+    let desk = Desk::new();
+    for (name, arguments) in [
+        ("etl", &["--help"][..]),
+        ("run", &["run", "--help"]),
+        ("validate", &["validate", "--help"]),
+        ("explain", &["explain", "--help"]),
+        ("schema", &["schema", "--help"]),
+        ("module", &["module", "--help"]),
+        ("module-inspect", &["module", "inspect", "--help"]),
+        ("match", &["match", "--help"]),
+    ] {
+        let said = desk.etl(arguments).ends_with(0);
+        golden(&format!("help/{name}.txt"), &said.stdout);
+        assert_eq!(said.stderr, "");
+    }
+}
+
+#[test]
+fn no_arguments_teach_and_fail() {
+    let said = Desk::new().etl(&[]).ends_with(2);
+    assert!(said.stderr.contains("Usage: etl"), "{}", said.stderr);
+    assert_eq!(said.stdout, "");
+}
+
+#[test]
+fn version() {
+    let said = Desk::new().etl(&["--version"]).ends_with(0);
+    assert_eq!(said.stdout, format!("etl {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn wrong_arguments_end_with_2_and_say_what_is_right() {
+    let desk = Desk::new();
+    for (arguments, message) in [
+        (&["rum"][..], "unrecognized subcommand 'rum'"),
+        (&["run", "c.toml", "--from", "-"], "--to <URL>"),
+        (
+            &["run", "c.toml", "--from", "nats://localhost", "--to", "-"],
+            "unknown scheme `nats` in `nats://localhost`: there is `file:PATH`, and `-`",
+        ),
+        (
+            &["run", "c.toml", "--from", "in.ndjson", "--to", "-"],
+            "write `file:in.ndjson` for a file",
+        ),
+        (
+            &["run", "c.toml", "--from", "-", "--to", "-", "--batch", "0"],
+            "0 is not in 1..=65536",
+        ),
+        (
+            &["run", "c.toml", "--from", "-", "--to", "-", "--lanes", "0"],
+            "0 is not in 1..=1024",
+        ),
+        (
+            &[
+                "run", "c.toml", "--from", "-", "--to", "-", "--json", "--quiet",
+            ],
+            "cannot be used with",
+        ),
+        (&["explain", "c.toml"], "--topic <TOPIC>"),
+        (
+            &["validate", "c.toml", "--log", "=x=,"],
+            "invalid value '=x=,' for '--log <LEVEL>'",
+        ),
+    ] {
+        desk.etl(arguments).ends_with(2).complains(&[message]);
+    }
+}

@@ -1,0 +1,10 @@
+//! The program as users meet it: arguments, files and pipes in; output, messages and exit codes out.
+
+mod bad_configuration;
+mod bad_records;
+mod explain;
+mod help;
+mod inspect;
+mod matching;
+mod running;
+mod support;
