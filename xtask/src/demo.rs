@@ -77,22 +77,24 @@ pub fn run(_arguments: &Arguments) -> Result<(), String> {
     };
     let records = format!("{EXAMPLE}/data/records.ndjson");
     let (out, failed) = ("target/demo/out.ndjson", "target/demo/failed.ndjson");
-    say(&format!(
-        "{}\n",
-        paint.bold(&format!("$ etl run {EXAMPLE} --from file:{records} \\\n      --to file:{out} --dead-letters file:{failed}"))
-    ));
-    // The summary is the program's own, on this terminal.
+    let arguments = [
+        "run",
+        EXAMPLE,
+        "--from",
+        &format!("file:{records}"),
+        "--to",
+        &format!("file:{out}"),
+        "--dead-letters",
+        &format!("file:{failed}"),
+    ];
+    let typed = arguments.join(" ").replace(" --", " \\\n      --");
+    say(&format!("{}\n", paint.bold(&format!("$ etl {typed}"))));
+    // The summary is the program's own, on this terminal; its log would say again what the stories tell.
     process::run(
         Command::new(program)
             .current_dir(&root)
-            .args(["run", EXAMPLE])
-            .args(["--from", &format!("file:{records}")])
-            .args([
-                "--to",
-                &format!("file:{out}"),
-                "--dead-letters",
-                &format!("file:{failed}"),
-            ]),
+            .args(arguments)
+            .env("ETL_LOG", "error"),
     )?;
 
     let (inputs, outputs, dead_letters) = (

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::line::Line;
 
 /// Values up to this many characters are shown whole.
-const WIDTH: usize = 96;
+const WIDTH: usize = 110;
 
 /// Colours on a terminal, plain text elsewhere.
 #[derive(Clone, Copy, Default)]
@@ -73,12 +73,12 @@ impl<'a> Story<'a> {
     pub fn told(&self, fields: &[&str], paint: Paint) -> String {
         let before = self.input.fields();
         let mut text = String::new();
-        let _ = writeln!(
-            text,
-            "\n{}  {}",
-            paint.bold(self.title),
-            paint.dim(&self.input.topic)
-        );
+        let topic = if self.input.topic.is_empty() {
+            String::new()
+        } else {
+            format!("  {}", paint.dim(&self.input.topic))
+        };
+        let _ = writeln!(text, "\n{}{topic}", paint.bold(self.title));
         let _ = writeln!(
             text,
             "  in   {}",
@@ -116,23 +116,18 @@ impl<'a> Story<'a> {
             let header = |name: &str| dead_letter.header(name);
             let _ = writeln!(
                 text,
-                "  {}  dead letter on {}",
+                "  {}    dead letter on {}",
                 paint.with("31", "✗"),
                 paint.with("33", &dead_letter.topic)
             );
-            let place = if header("etl-dlq-module").is_empty() {
-                format!(
-                    "{} (line {})",
-                    header("etl-dlq-source"),
-                    header("etl-dlq-offset")
-                )
-            } else {
-                format!(
-                    "{} (pipeline {}, stage {})",
-                    header("etl-dlq-module"),
+            // A line that is no record never reached a module; what it has is the place where it stood.
+            let place = match header("etl-dlq-module") {
+                "" => header("etl-dlq-source").to_owned(),
+                module => format!(
+                    "{module} (pipeline {}, stage {})",
                     header("etl-dlq-pipeline"),
                     header("etl-dlq-stage")
-                )
+                ),
             };
             let _ = writeln!(
                 text,
@@ -181,6 +176,9 @@ fn shown(
             }
         })
         .collect();
+    if chosen.is_empty() {
+        return clipped(value);
+    }
     let rest = now.len() - chosen.len();
     format!(
         "{{{}, {}}}",
@@ -252,14 +250,15 @@ mod tests {
             &[letter],
         );
         assert!(
-            text.ends_with("  ✗  dead letter on t.dlq\n  why  m (pipeline p, stage 0): too cold\n"),
+            text.ends_with(
+                "  ✗    dead letter on t.dlq\n  why  m (pipeline p, stage 0): too cold\n"
+            ),
             "{text}"
         );
-        let invalid = r#"{"topic":"invalid.dlq","headers":{"etl-dlq-source":"in.ndjson","etl-dlq-offset":"10","etl-dlq-error":"InvalidRecord","etl-dlq-message":"ends early"}}"#;
+        let invalid = r#"{"topic":"invalid.dlq","headers":{"etl-dlq-source":"in.ndjson:10","etl-dlq-error":"InvalidRecord","etl-dlq-message":"ends early"}}"#;
         let text = told(None, "{\"topic", &[], &[invalid]);
         assert!(
-            text.contains("  in   {\"topic\n")
-                && text.contains("why  in.ndjson (line 10): ends early\n"),
+            text.contains("  in   {\"topic\n") && text.contains("why  in.ndjson:10: ends early\n"),
             "{text}"
         );
     }

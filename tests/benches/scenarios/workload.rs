@@ -1,0 +1,69 @@
+//! What the scenarios are fed: records of one topic with JSON values of 256 bytes, and pipelines that take them.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use etl_abi::request;
+use etl_orchestrator::{Record, View};
+
+/// Bytes of a value.
+const VALUE_BYTES: usize = 256;
+
+/// Records of a batch.
+pub const BATCH: usize = 64;
+
+/// The topic of every record.
+pub const TOPIC: &str = "sensors.temperature.kitchen";
+
+/// The module that the scenarios call: it copies its input.
+pub const MODULE: &str = "bench-copy";
+
+/// A condition on the payload that every record meets.
+pub const CONDITION: &str = r#"
+conditional_rules = [{ condition_type = "PayloadField", field_path = "$.reading.celsius", operator = "GreaterThan", value = 10 }]"#;
+
+/// A pipeline in TOML, with so many stages of one module each.
+pub fn pipeline(id: &str, stages: usize, condition: &str) -> String {
+    let mut text = format!("[[pipelines]]\npipeline_id = \"{id}\"\nname = \"{id}\"\n");
+    for priority in 0..stages {
+        let _ = write!(
+            text,
+            "[[pipelines.stages]]\npriority = {priority}\n[[pipelines.stages.modules]]\nmodule_id = \"{MODULE}\"\n\
+             topic_filters = [{{ filter_type = \"Exact\", pattern = \"{TOPIC}\" }}]{condition}\n"
+        );
+    }
+    text
+}
+
+/// So many records, no two alike.
+pub fn records(count: usize) -> Vec<Arc<Record>> {
+    let record = |number: usize| {
+        Arc::new(Record {
+            offset: number as u64,
+            timestamp: Some(1_517_443_200_000),
+            ..Record::new(TOPIC, value(number))
+        })
+    };
+    (0..count).map(record).collect()
+}
+
+/// A sensor's reading, filled up to the size with its note.
+fn value(number: usize) -> Vec<u8> {
+    let start = format!(
+        r#"{{"device_id":"sensor-{:05}","sensor_type":"temperature","reading":{{"celsius":{}.5,"humidity":{}}},"battery":0.87,"note":""#,
+        number % 100_000,
+        15 + number % 20,
+        30 + number % 40
+    );
+    let padding = VALUE_BYTES - start.len() - 2;
+    format!("{start}{}\"}}", "x".repeat(padding)).into_bytes()
+}
+
+/// The frame in which a host sends these records to a guest.
+pub fn frame(records: &[Arc<Record>]) -> Vec<u8> {
+    let views: Vec<View> = records.iter().cloned().map(View::new).collect();
+    let length = request::encoded_len(&views).expect("small records fit a frame");
+    let mut frame = vec![0; length];
+    request::encode(&views, &mut frame).expect("the frame has room");
+    frame
+}
