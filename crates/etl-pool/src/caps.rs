@@ -22,6 +22,8 @@ pub struct Caps {
     pub locals: usize,
     /// Nesting of blocks inside one function.
     pub nesting: usize,
+    /// Loops in one function.
+    pub loops: usize,
     /// Targets of all `br_table` instructions of one function together.
     pub branch_targets: usize,
     /// Globals.
@@ -50,6 +52,7 @@ impl Default for Caps {
             body_bytes: 512 << 10,
             locals: 5_000,
             nesting: 512,
+            loops: 50_000,
             branch_targets: 50_000,
             globals: 10_000,
             exports: 10_000,

@@ -37,6 +37,11 @@ pub trait Engine: Send + Sync + 'static {
     type Code: Send + Sync + 'static;
     /// One guest.
     type Instance: Instance;
+    /// What the instances of one thread share. At most one of them runs at a time.
+    type Lane: 'static;
+
+    /// What a thread needs that is going to make instances.
+    fn lane(&self) -> Self::Lane;
 
     /// Reads a module without compiling it: its facts, and everything that speaks against loading it.
     fn vet(&self, bytes: &[u8], caps: &Caps) -> (Facts, Vec<PoolError>);
@@ -78,6 +83,7 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         code: &Self::Code,
         setup: &Setup,
+        lane: &Self::Lane,
         deadline: Instant,
     ) -> Result<Self::Instance, CallError>;
 }

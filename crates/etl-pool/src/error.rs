@@ -122,6 +122,7 @@ pub struct CallError(Box<CallErrorInner>);
 struct CallErrorInner {
     kind: FailureKind,
     message: String,
+    stray: bool,
 }
 
 impl CallError {
@@ -129,7 +130,21 @@ impl CallError {
         Self(Box::new(CallErrorInner {
             kind,
             message: message.into(),
+            stray: false,
         }))
+    }
+
+    /// The guest was stopped for the call before, which ended in the same moment: neither this record nor its guest is to blame.
+    pub(crate) fn stray() -> Self {
+        Self(Box::new(CallErrorInner {
+            kind: FailureKind::Trap,
+            message: "stopped at the deadline of the call before".to_owned(),
+            stray: true,
+        }))
+    }
+
+    pub(crate) fn is_stray(&self) -> bool {
+        self.0.stray
     }
 
     /// How it failed.

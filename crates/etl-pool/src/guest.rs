@@ -5,9 +5,9 @@
 //! uses relaxed atomics only so that it may be shared without `unsafe`.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::budget::MemoryBudget;
 use crate::guest_log::GuestLog;
@@ -52,36 +52,17 @@ impl Guest {
     }
 }
 
-/// Instants as nanoseconds since the first one that was asked for, so that they fit an atomic.
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-fn nanoseconds(instant: Instant) -> u64 {
-    let since = instant.saturating_duration_since(*EPOCH);
-    since
-        .as_secs()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(u64::from(since.subsec_nanos()))
-}
-
 /// What the host functions of one instance know of the call that is going on.
 #[derive(Debug, Default)]
 pub(crate) struct CallState {
-    deadline: AtomicU64,
     memory_refused: AtomicBool,
 }
 
 impl CallState {
     /// A call starts.
     #[inline]
-    pub(crate) fn begin(&self, deadline: Instant) {
-        self.deadline
-            .store(nanoseconds(deadline), Ordering::Relaxed);
+    pub(crate) fn begin(&self) {
         self.memory_refused.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the guest has to be stopped.
-    pub(crate) fn is_over(&self) -> bool {
-        nanoseconds(Instant::now()) >= self.deadline.load(Ordering::Relaxed)
     }
 
     /// The guest asked for memory that it may not have.

@@ -1,43 +1,31 @@
-//! Rewrites a vetted module so that it can be stopped, and so that its state can be seen.
+//! Rewrites a vetted module so that it can be stopped, and so that its state can be put back.
 //!
-//! **Stopping.** A mutable global holds the fuel of the current slice. Every function entry takes the number of its instructions
-//! from it, every loop header the number of instructions of the loop's body (inner loops pay for themselves), and instructions
-//! that work on a length pay by that length. Where the fuel falls below zero the guest calls one imported function of the host, which
-//! looks at the clock: past the deadline it traps, before it answers the next slice. A call that ends within its slice never
-//! meets the host, and nothing needs to be written when a call starts.
+//! **Stopping.** A second memory, the leash, is a page that belongs to the lane. Every loop header, and the entry of every function that
+//! calls another, loads a word from it and drops it. While the page can be read that costs one load that nothing waits for. At the
+//! deadline a watchdog makes the page inaccessible, and the next load traps. A guest that runs for long must pass a loop header or call, so
+//! there is no other way to run for long but a single instruction: `memory.copy` and `memory.fill` of more than a chunk are done in
+//! chunks by two helper functions that are added. What other bulk instructions work on is bounded by the caps.
 //!
-//! `memory.copy` and `memory.fill` of more than a chunk are done in chunks by two helper functions that are added, so that a
-//! single instruction cannot run for longer than a chunk takes.
+//! **Seeing**, where an instance is to be put back to an earlier state. Mutable globals and tables get an export under a reserved name.
+//! A third memory is the map: one byte for each 4 KiB page of the guest's, set behind every store, so that what must be copied back
+//! is known without looking at the rest.
 //!
-//! **Seeing**, where an instance is to be put back to an earlier state. Mutable globals and tables get an export under a reserved name. Beside
-//! the module's memory stands a second one, the map: one byte for each 4 KiB page, set behind every store, so that what
-//! must be copied back is known without looking at the rest. The map is the host's: no instruction of the guest can reach it.
-//!
-//! It expects a module that `vet` has accepted, and keeps everything else as it is: function indices shift by one behind the
-//! imports, nothing else moves. Custom sections go, but for the names, which make traps readable.
+//! Both added memories are the host's: no instruction of the guest can reach them, because it was validated as a module with one.
+//! It expects a module that `vet` has accepted, and keeps everything else as it is: what is added comes last, so no index moves.
+//! Custom sections go, but for the names, which make traps readable.
 
 use wasm_encoder::reencode::{Error as ReencodeError, Reencode, utils};
 use wasm_encoder::{
-    BlockType, CodeSection, ConstExpr, ExportKind, ExportSection, Function, FunctionSection,
-    GlobalSection, GlobalType, ImportSection, Instruction as I, MemArg, MemArgTarget,
-    MemorySection, MemoryType, Module, NameSection, SectionId, TypeSection, ValType,
+    BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Instruction as I,
+    MemArg, MemArgTarget, MemorySection, MemoryType, Module, NameSection, TypeSection, ValType,
 };
 use wasmparser::{FunctionBody, Operator, Parser, Payload, TypeRef};
 
 /// The module name and name prefix that instrumentation keeps for itself; vetting refuses guests that use it.
 pub(crate) const RESERVED: &str = "etl:pool/";
 
-/// The import that a guest calls when its slice is spent: `() -> i64`, the next slice.
-pub(crate) const SLICE_SPENT: (&str, &str) = ("etl:pool/", "slice_spent");
-
 /// Changes whenever the rewriting does, so that code that was made by another one is not loaded.
-pub(crate) const INSTRUMENT_VERSION: u32 = 1;
-
-/// Fuel of one slice: about as many instructions.
-///
-/// At one instruction a nanosecond and less the clock is looked at every 50 to 100 µs; where every instruction misses the cache,
-/// every 10 ms.
-pub(crate) const SLICE: i64 = 100_000;
+pub(crate) const INSTRUMENT_VERSION: u32 = 2;
 
 /// Bytes that one byte of the map stands for, as a power of two.
 pub(crate) const PAGE_SHIFT: u32 = 12;
@@ -50,15 +38,6 @@ pub(crate) const MAP: &str = "etl:pool/map";
 
 /// Bytes that one `memory.copy` or `memory.fill` may work on at a time.
 const CHUNK: i32 = 256 << 10;
-
-/// Bytes of bulk memory work that count as one instruction.
-const BYTES_PER_FUEL_SHIFT: i32 = 4;
-
-/// What a page of `memory.grow` counts as: it is a system call, and the pages are zeroed when they are first touched.
-const FUEL_PER_PAGE: i64 = 1_000;
-
-/// What an element of a bulk table instruction counts as.
-const FUEL_PER_ELEMENT: i64 = 4;
 
 /// Rewrites a module that has been vetted; `seen` is whether its state has to be put back later.
 ///
@@ -89,23 +68,15 @@ struct Rewriter {
     /// The type of each defined function.
     defined: Vec<u32>,
     imported_functions: u32,
-    /// The global that holds the fuel: the one behind all others.
-    fuel: u32,
+    globals: u32,
     /// Whether writes are noted and state is exported.
     seen: bool,
     /// Mutable globals.
     mutable: Vec<u32>,
     tables: u32,
-    /// Which sections that may be missing have been written.
-    imports_written: bool,
-    globals_written: bool,
     /// The defined function whose body comes next.
     next_body: usize,
 }
-
-/// Types that are added behind the module's own.
-const ADDED_SPENT: u32 = 0;
-const ADDED_HELPER: u32 = 1;
 
 impl Rewriter {
     /// Counts what the rewriting needs to know before it starts.
@@ -114,12 +85,10 @@ impl Rewriter {
             parameters: Vec::new(),
             defined: Vec::new(),
             imported_functions: 0,
-            fuel: 0,
+            globals: 0,
             seen,
             mutable: Vec::new(),
             tables: 0,
-            imports_written: false,
-            globals_written: false,
             next_body: 0,
         };
         for payload in Parser::new(0).parse_all(bytes) {
@@ -137,7 +106,7 @@ impl Rewriter {
                             TypeRef::Func(_) | TypeRef::FuncExact(_) => {
                                 this.imported_functions += 1
                             }
-                            TypeRef::Global(_) => this.fuel += 1,
+                            TypeRef::Global(_) => this.globals += 1,
                             _ => {}
                         }
                     }
@@ -148,9 +117,9 @@ impl Rewriter {
                 Payload::GlobalSection(section) => {
                     for global in section {
                         if global?.ty.mutable {
-                            this.mutable.push(this.fuel);
+                            this.mutable.push(this.globals);
                         }
-                        this.fuel += 1;
+                        this.globals += 1;
                     }
                 }
                 Payload::TableSection(section) => this.tables = section.count(),
@@ -160,89 +129,17 @@ impl Rewriter {
         Ok(this)
     }
 
-    /// The imported function that is called when the slice is spent.
-    fn spent(&self) -> u32 {
-        self.imported_functions
-    }
-
     fn copy_helper(&self) -> u32 {
-        self.imported_functions + 1 + self.defined.len() as u32
+        self.imported_functions + self.defined.len() as u32
     }
 
     fn fill_helper(&self) -> u32 {
         self.copy_helper() + 1
     }
 
-    fn added_type(&self, which: u32) -> u32 {
-        self.parameters.len() as u32 + which
-    }
-
-    fn write_import(&mut self, imports: &mut ImportSection) {
-        let (module, name) = SLICE_SPENT;
-        imports.import(
-            module,
-            name,
-            wasm_encoder::EntityType::Function(self.added_type(ADDED_SPENT)),
-        );
-        self.imports_written = true;
-    }
-
-    fn write_global(&mut self, globals: &mut GlobalSection) {
-        let ty = GlobalType {
-            val_type: ValType::I64,
-            mutable: true,
-            shared: false,
-        };
-        globals.global(ty, &ConstExpr::i64_const(SLICE));
-        self.globals_written = true;
-    }
-
-    /// Asks the host for the next slice if the fuel is below zero.
-    fn check(&self, function: &mut Function) {
-        function
-            .instruction(&I::GlobalGet(self.fuel))
-            .instruction(&I::I64Const(0))
-            .instruction(&I::I64LtS)
-            .instruction(&I::If(BlockType::Empty))
-            .instruction(&I::Call(self.spent()))
-            .instruction(&I::GlobalSet(self.fuel))
-            .instruction(&I::End);
-    }
-
-    /// Takes a constant amount of fuel, then checks.
-    fn charge(&self, function: &mut Function, amount: i64) {
-        function
-            .instruction(&I::GlobalGet(self.fuel))
-            .instruction(&I::I64Const(amount))
-            .instruction(&I::I64Sub)
-            .instruction(&I::GlobalSet(self.fuel));
-        self.check(function);
-    }
-
-    /// Takes fuel by a length that is in a local, `per_unit` for each, then checks.
-    fn charge_length(&self, function: &mut Function, length: u32, per_unit: i64) {
-        function
-            .instruction(&I::GlobalGet(self.fuel))
-            .instruction(&I::LocalGet(length))
-            .instruction(&I::I64ExtendI32U)
-            .instruction(&I::I64Const(per_unit))
-            .instruction(&I::I64Mul)
-            .instruction(&I::I64Sub)
-            .instruction(&I::GlobalSet(self.fuel));
-        self.check(function);
-    }
-
-    /// Takes fuel by the bytes that a local counts, then checks.
-    fn charge_bytes(&self, function: &mut Function, bytes: u32) {
-        function
-            .instruction(&I::GlobalGet(self.fuel))
-            .instruction(&I::LocalGet(bytes))
-            .instruction(&I::I32Const(BYTES_PER_FUEL_SHIFT))
-            .instruction(&I::I32ShrU)
-            .instruction(&I::I64ExtendI32U)
-            .instruction(&I::I64Sub)
-            .instruction(&I::GlobalSet(self.fuel));
-        self.check(function);
+    /// The type of both helpers: the one behind the module's own.
+    fn helper_type(&self) -> u32 {
+        self.parameters.len() as u32
     }
 
     /// `(destination, source or value, length)`: `memory.copy` or `memory.fill` in chunks.
@@ -251,7 +148,7 @@ impl Rewriter {
         const SOURCE: u32 = 1;
         const LENGTH: u32 = 2;
         let mut f = Function::new([]);
-        self.charge_bytes_up_to_chunk(&mut f, LENGTH);
+        let mut site = 0;
         if self.seen {
             // Before the write: a write that traps after this leaves pages noted that did not change, which costs a copy and no more.
             self.note_range(&mut f, DESTINATION, LENGTH);
@@ -277,7 +174,7 @@ impl Rewriter {
                 .instruction(&I::I32GtU)
                 .instruction(&I::If(BlockType::Empty))
                 .instruction(&I::Loop(BlockType::Empty));
-            self.charge(&mut f, i64::from(CHUNK >> BYTES_PER_FUEL_SHIFT));
+            touch(&mut f, &mut site);
             f.instruction(&I::LocalGet(LENGTH))
                 .instruction(&I::I32Const(CHUNK))
                 .instruction(&I::I32Sub)
@@ -299,7 +196,7 @@ impl Rewriter {
         }
 
         f.instruction(&I::Loop(BlockType::Empty));
-        self.charge(&mut f, i64::from(CHUNK >> BYTES_PER_FUEL_SHIFT));
+        touch(&mut f, &mut site);
         f.instruction(&I::LocalGet(DESTINATION))
             .instruction(&I::LocalGet(SOURCE))
             .instruction(&I::I32Const(CHUNK));
@@ -326,6 +223,34 @@ impl Rewriter {
         bulk.whole(&mut f, DESTINATION, SOURCE, LENGTH);
         f.instruction(&I::End);
         f
+    }
+
+    /// A short `memory.copy` or `memory.fill` where it stands, a long one by the helper; always by the helper where writes are noted.
+    fn bulk(&self, f: &mut Function, bulk: &Bulk, operands: [u32; 3]) {
+        let helper = match bulk {
+            Bulk::Copy => self.copy_helper(),
+            Bulk::Fill => self.fill_helper(),
+        };
+        if self.seen {
+            f.instruction(&I::Call(helper));
+            return;
+        }
+        let [destination, source, length] = operands;
+        keep(f, operands);
+        f.instruction(&I::Drop)
+            .instruction(&I::Drop)
+            .instruction(&I::Drop);
+        f.instruction(&I::LocalGet(length))
+            .instruction(&I::I32Const(CHUNK))
+            .instruction(&I::I32LeU)
+            .instruction(&I::If(BlockType::Empty));
+        bulk.whole(f, destination, source, length);
+        f.instruction(&I::Else)
+            .instruction(&I::LocalGet(destination))
+            .instruction(&I::LocalGet(source))
+            .instruction(&I::LocalGet(length))
+            .instruction(&I::Call(helper))
+            .instruction(&I::End);
     }
 
     /// Notes in the map that the 32-bit word at `address + offset`, or whatever is stored there, has been written.
@@ -378,26 +303,49 @@ impl Rewriter {
             .instruction(&I::I32Sub)
             .instruction(&I::I32Const(1))
             .instruction(&I::I32Add)
-            .instruction(&I::MemoryFill(1))
+            .instruction(&I::MemoryFill(MAP_MEMORY))
             .instruction(&I::End);
     }
-
-    /// The helper's entry: a short operation pays for its bytes, a long one pays chunk by chunk later.
-    fn charge_bytes_up_to_chunk(&self, f: &mut Function, length: u32) {
-        f.instruction(&I::LocalGet(length))
-            .instruction(&I::I32Const(CHUNK))
-            .instruction(&I::I32LeU)
-            .instruction(&I::If(BlockType::Empty));
-        self.charge_bytes(f, length);
-        f.instruction(&I::End);
-    }
 }
+
+/// Puts the three operands on the stack into locals as well.
+fn keep(f: &mut Function, [first, second, third]: [u32; 3]) {
+    f.instruction(&I::LocalSet(third))
+        .instruction(&I::LocalSet(second))
+        .instruction(&I::LocalTee(first))
+        .instruction(&I::LocalGet(second))
+        .instruction(&I::LocalGet(third));
+}
+
+/// Loads from the leash, for the first time in a function or the `site`th.
+///
+/// Each place loads from an address of its own. A compiler may take two loads from one address for one, where nothing is stored between
+/// them, and then an inner loop would lose its check to the loop around it.
+fn touch(function: &mut Function, site: &mut u32) {
+    function
+        .instruction(&I::I32Const(0))
+        .instruction(&I::I32Load8U(MemArg {
+            offset: u64::from(*site),
+            align: 0,
+            target: MemArgTarget::Memory(LEASH_MEMORY),
+            ordering: None,
+        }))
+        .instruction(&I::Drop);
+    *site += 1;
+}
+
+/// Checks that one function may have: so many addresses has the leash.
+pub(crate) const SITES: usize = 1 << 16;
+
+/// The guest's memory is the first, and its only one.
+const LEASH_MEMORY: u32 = 1;
+const MAP_MEMORY: u32 = 2;
 
 /// Where the map is written to.
 const MAP_ARGUMENT: MemArg = MemArg {
     offset: 0,
     align: 0,
-    target: MemArgTarget::Memory(1),
+    target: MemArgTarget::Memory(MAP_MEMORY),
     ordering: None,
 };
 
@@ -443,48 +391,30 @@ impl Bulk {
     }
 }
 
-/// Instructions that belong to the function itself and to each of its loops, inner loops not counted.
-struct Costs {
-    entry: i64,
-    /// In the order in which the loops open.
-    loops: Vec<i64>,
-    uses_lengths: bool,
+/// What a function contains that matters here.
+#[derive(Default)]
+struct Contents {
+    calls: bool,
+    /// `memory.copy`, `memory.fill` or `memory.init`: their operands need locals.
+    bulk: bool,
     stores: bool,
 }
 
-fn costs(body: &FunctionBody<'_>) -> wasmparser::Result<Costs> {
-    let mut costs = Costs {
-        entry: 1,
-        loops: Vec::new(),
-        uses_lengths: false,
-        stores: false,
-    };
-    // For each open block, the loop that pays for what is in it.
-    let mut payers: Vec<Option<usize>> = vec![None];
+fn contents(body: &FunctionBody<'_>) -> wasmparser::Result<Contents> {
+    let mut contents = Contents::default();
     let mut reader = body.get_operators_reader()?;
     while !reader.eof() {
-        let operator = reader.read()?;
-        let payer = payers.last().copied().flatten();
-        match payer {
-            Some(index) => costs.loops[index] += 1,
-            None => costs.entry += 1,
-        }
-        match operator {
-            Operator::Loop { .. } => {
-                payers.push(Some(costs.loops.len()));
-                costs.loops.push(1);
+        match reader.read()? {
+            Operator::Call { .. } | Operator::CallIndirect { .. } => contents.calls = true,
+            Operator::MemoryCopy { .. }
+            | Operator::MemoryFill { .. }
+            | Operator::MemoryInit { .. } => {
+                contents.bulk = true;
             }
-            Operator::Block { .. } | Operator::If { .. } => payers.push(payer),
-            Operator::End => {
-                payers.pop();
-            }
-            ref other => {
-                costs.uses_lengths |= length_cost(other).is_some();
-                costs.stores |= store(other).is_some();
-            }
+            ref other => contents.stores |= store(other).is_some(),
         }
     }
-    Ok(costs)
+    Ok(contents)
 }
 
 /// Offset and type of what an instruction stores, where it stores.
@@ -529,32 +459,10 @@ impl Stored {
     ];
 }
 
-/// Fuel for each unit of the length that is on top of the stack before the instruction, where it has one.
-fn length_cost(operator: &Operator<'_>) -> Option<i64> {
-    match operator {
-        Operator::MemoryGrow { .. } => Some(FUEL_PER_PAGE),
-        // By the byte, and dearer than copying within memory: it is rare.
-        Operator::MemoryInit { .. } => Some(1),
-        Operator::TableGrow { .. }
-        | Operator::TableFill { .. }
-        | Operator::TableCopy { .. }
-        | Operator::TableInit { .. } => Some(FUEL_PER_ELEMENT),
-        _ => None,
-    }
-}
-
 type Result<T = ()> = std::result::Result<T, ReencodeError<std::convert::Infallible>>;
 
 impl Reencode for Rewriter {
     type Error = std::convert::Infallible;
-
-    fn function_index(&mut self, index: u32) -> Result<u32> {
-        Ok(if index < self.imported_functions {
-            index
-        } else {
-            index + 1
-        })
-    }
 
     fn parse_type_section(
         &mut self,
@@ -562,20 +470,9 @@ impl Reencode for Rewriter {
         section: wasmparser::TypeSectionReader<'_>,
     ) -> Result {
         utils::parse_type_section(self, types, section)?;
-        types.ty().function([], [ValType::I64]);
         types
             .ty()
             .function([ValType::I32, ValType::I32, ValType::I32], []);
-        Ok(())
-    }
-
-    fn parse_import_section(
-        &mut self,
-        imports: &mut ImportSection,
-        section: wasmparser::ImportSectionReader<'_>,
-    ) -> Result {
-        utils::parse_import_section(self, imports, section)?;
-        self.write_import(imports);
         Ok(())
     }
 
@@ -585,8 +482,8 @@ impl Reencode for Rewriter {
         section: wasmparser::FunctionSectionReader<'_>,
     ) -> Result {
         utils::parse_function_section(self, functions, section)?;
-        functions.function(self.added_type(ADDED_HELPER));
-        functions.function(self.added_type(ADDED_HELPER));
+        functions.function(self.helper_type());
+        functions.function(self.helper_type());
         Ok(())
     }
 
@@ -596,25 +493,17 @@ impl Reencode for Rewriter {
         section: wasmparser::MemorySectionReader<'_>,
     ) -> Result {
         utils::parse_memory_section(self, memories, section)?;
+        let fixed = |pages| MemoryType {
+            minimum: pages,
+            maximum: Some(pages),
+            memory64: false,
+            shared: false,
+            page_size_log2: None,
+        };
+        memories.memory(fixed(1));
         if self.seen {
-            memories.memory(MemoryType {
-                minimum: MAP_PAGES,
-                maximum: Some(MAP_PAGES),
-                memory64: false,
-                shared: false,
-                page_size_log2: None,
-            });
+            memories.memory(fixed(MAP_PAGES));
         }
-        Ok(())
-    }
-
-    fn parse_global_section(
-        &mut self,
-        globals: &mut GlobalSection,
-        section: wasmparser::GlobalSectionReader<'_>,
-    ) -> Result {
-        utils::parse_global_section(self, globals, section)?;
-        self.write_global(globals);
         Ok(())
     }
 
@@ -625,43 +514,13 @@ impl Reencode for Rewriter {
     ) -> Result {
         utils::parse_export_section(self, exports, section)?;
         if self.seen {
-            exports.export(MAP, ExportKind::Memory, 1);
+            exports.export(MAP, ExportKind::Memory, MAP_MEMORY);
             for (name, &index) in self.mutable.iter().enumerate() {
                 exports.export(&global_name(name), ExportKind::Global, index);
             }
             for index in 0..self.tables {
                 exports.export(&table_name(index as usize), ExportKind::Table, index);
             }
-        }
-        Ok(())
-    }
-
-    fn intersperse_section_hook(
-        &mut self,
-        module: &mut Module,
-        _after: Option<SectionId>,
-        before: Option<SectionId>,
-    ) -> Result {
-        // A module that loads has functions and exports, so both of these sections have a later one to come before.
-        let Some(before) = before else { return Ok(()) };
-        if !self.imports_written && !matches!(before, SectionId::Type | SectionId::Import) {
-            let mut imports = ImportSection::new();
-            self.write_import(&mut imports);
-            module.section(&imports);
-        }
-        let behind_globals = matches!(
-            before,
-            SectionId::Export
-                | SectionId::Start
-                | SectionId::Element
-                | SectionId::DataCount
-                | SectionId::Code
-                | SectionId::Data
-        );
-        if !self.globals_written && behind_globals {
-            let mut globals = GlobalSection::new();
-            self.write_global(&mut globals);
-            module.section(&globals);
         }
         Ok(())
     }
@@ -678,81 +537,62 @@ impl Reencode for Rewriter {
     }
 
     fn parse_function_body(&mut self, code: &mut CodeSection, body: FunctionBody<'_>) -> Result {
-        let costs = costs(&body)?;
+        let contents = contents(&body)?;
         let ty = self.defined[self.next_body] as usize;
         self.next_body += 1;
         let mut locals = Vec::new();
-        let mut scratch = self.parameters[ty];
+        // Behind the function's own locals: three for the operands of a bulk instruction, then one for an address and one for each
+        // type that may be stored.
+        let mut first = self.parameters[ty];
         for group in body.get_locals_reader()? {
             let (count, ty) = group?;
-            scratch += count;
+            first += count;
             locals.push((count, self.val_type(ty)?));
         }
-        // Behind the function's own locals: one for a length or address, one for each type that may be stored.
-        let notes = self.seen && (costs.stores || costs.uses_lengths);
-        if costs.uses_lengths || notes {
-            locals.push((1, ValType::I32));
+        let operands = [first, first + 1, first + 2];
+        if contents.bulk {
+            locals.push((3, ValType::I32));
+            first += 3;
         }
-        let values = scratch + 1;
-        if notes {
+        let (address, values) = (first, first + 1);
+        if self.seen && contents.stores {
+            locals.push((1, ValType::I32));
             locals.extend(Stored::TYPES.map(|ty| (1, ty)));
         }
         let mut function = Function::new(locals);
-        self.charge(&mut function, costs.entry);
-        let mut loops = costs.loops.iter();
+        let mut site = 0;
+        if contents.calls {
+            touch(&mut function, &mut site);
+        }
         let mut reader = body.get_operators_reader()?;
         while !reader.eof() {
             let operator = reader.read()?;
-            let stored = if self.seen { store(&operator) } else { None };
             match operator {
-                Operator::MemoryCopy { .. } => {
-                    function.instruction(&I::Call(self.copy_helper()));
-                }
-                Operator::MemoryFill { .. } => {
-                    function.instruction(&I::Call(self.fill_helper()));
-                }
+                Operator::MemoryCopy { .. } => self.bulk(&mut function, &Bulk::Copy, operands),
+                Operator::MemoryFill { .. } => self.bulk(&mut function, &Bulk::Fill, operands),
                 Operator::Loop { .. } => {
                     function.instruction(&self.instruction(operator)?);
-                    if let Some(&cost) = loops.next() {
-                        self.charge(&mut function, cost);
-                    }
+                    touch(&mut function, &mut site);
                 }
                 Operator::MemoryInit { .. } if self.seen => {
-                    let (length, source, destination) = (scratch, values, values + 1);
-                    function
-                        .instruction(&I::LocalSet(length))
-                        .instruction(&I::LocalSet(source))
-                        .instruction(&I::I64ExtendI32U)
-                        .instruction(&I::LocalTee(destination))
-                        .instruction(&I::I32WrapI64)
-                        .instruction(&I::LocalGet(source))
-                        .instruction(&I::LocalGet(length))
-                        .instruction(&self.instruction(operator)?);
-                    // The address moves to where the range is noted from; the source is not needed any more.
-                    function
-                        .instruction(&I::LocalGet(destination))
-                        .instruction(&I::I32WrapI64)
-                        .instruction(&I::LocalSet(source));
-                    self.note_range(&mut function, source, length);
-                    self.charge_length(&mut function, length, 1);
+                    keep(&mut function, operands);
+                    function.instruction(&self.instruction(operator)?);
+                    self.note_range(&mut function, operands[0], operands[2]);
                 }
-                other => {
-                    if let Some((offset, ty)) = stored {
+                other => match store(&other).filter(|_| self.seen) {
+                    Some((offset, ty)) => {
                         let value = values + ty as u32;
                         function
                             .instruction(&I::LocalSet(value))
-                            .instruction(&I::LocalTee(scratch))
+                            .instruction(&I::LocalTee(address))
                             .instruction(&I::LocalGet(value))
                             .instruction(&self.instruction(other)?);
-                        self.note(&mut function, scratch, offset);
-                    } else if let Some(per_unit) = length_cost(&other) {
-                        function.instruction(&I::LocalTee(scratch));
-                        function.instruction(&self.instruction(other)?);
-                        self.charge_length(&mut function, scratch, per_unit);
-                    } else {
+                        self.note(&mut function, address, offset);
+                    }
+                    None => {
                         function.instruction(&self.instruction(other)?);
                     }
-                }
+                },
             }
         }
         code.function(&function);

@@ -99,7 +99,7 @@ impl Pool {
     /// # Errors
     /// [`PoolErrorKind::Options`] where an option leaves no room for an instance, [`PoolErrorKind::Cache`] where `cache_dir` cannot be used.
     pub fn new(options: PoolOptions) -> Result<Arc<Self>, PoolError> {
-        Self::with_engine(NativeEngine::new(), options)
+        Self::with_engine(NativeEngine::new()?, options)
     }
 }
 

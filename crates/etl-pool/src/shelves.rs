@@ -30,6 +30,7 @@ use crate::verdicts::{Answer, Frame, Verdicts};
 /// The warm instances of one lane.
 pub struct Shelves<E: Engine = NativeEngine> {
     pool: Arc<Pool<E>>,
+    lane: E::Lane,
     shelves: Vec<Shelf<E>>,
     /// Calls so far, and how many there were when idle instances were last looked after.
     calls: u64,
@@ -104,6 +105,7 @@ const HAND_OVER_EVERY: u64 = 256;
 impl<E: Engine> Shelves<E> {
     pub(crate) fn new(pool: Arc<Pool<E>>) -> Self {
         Self {
+            lane: pool.engine.lane(),
             pool,
             shelves: Vec::new(),
             calls: 0,
@@ -268,7 +270,10 @@ impl<E: Engine> Shelves<E> {
                     let code = template
                         .code()
                         .map_err(|error| CallError::new(FailureKind::Trap, error.to_string()))?;
-                    match pool.engine.instantiate(code, &template.setup, deadline) {
+                    match pool
+                        .engine
+                        .instantiate(code, &template.setup, &self.lane, deadline)
+                    {
                         Ok(instance) => {
                             template.counts.created();
                             return Ok(Slot {
@@ -336,8 +341,8 @@ impl<E: Engine> Shelves<E> {
             Ok(answer) => Ok(Ok(answer)),
             Err(error) if error.kind() == FailureKind::Timeout => Err(error),
             Err(error) => Ok(Err(Failed {
+                worn: lease.served() > 0 || error.is_stray(),
                 error,
-                worn: lease.served() > 0,
             })),
         }
     }
@@ -447,7 +452,7 @@ impl<E: Engine> Shelves<E> {
 /// A failed crossing.
 struct Failed {
     error: CallError,
-    /// Whether the instance had served before.
+    /// Whether the cause may not be the record: the instance had served before, or was stopped for the call before.
     worn: bool,
 }
 

@@ -95,6 +95,9 @@ fn spin(deadline: Instant) -> CallError {
 impl Engine for FakeEngine {
     type Code = Behaviour;
     type Instance = FakeInstance;
+    type Lane = ();
+
+    fn lane(&self) {}
 
     fn vet(&self, bytes: &[u8], _caps: &Caps) -> (Facts, Vec<PoolError>) {
         let behaviour = BEHAVIOURS
@@ -152,6 +155,7 @@ impl Engine for FakeEngine {
         &self,
         code: &Behaviour,
         setup: &Setup,
+        _lane: &(),
         deadline: Instant,
     ) -> Result<FakeInstance, CallError> {
         match code {

@@ -13,7 +13,7 @@ use wasmparser::{
 use crate::caps::Caps;
 use crate::error::{PoolError, PoolErrorKind};
 use crate::facts::{Abi, Export, Facts, Import};
-use crate::instrument::RESERVED;
+use crate::instrument::{RESERVED, SITES};
 use crate::offer;
 
 /// Facts, and everything that speaks against loading the module.
@@ -182,7 +182,9 @@ impl Vetting<'_> {
         let mut reader = body.get_binary_reader();
         validator.read_locals(&mut reader).map_err(invalid)?;
         let mut operators = body.get_operators_reader().map_err(invalid)?;
-        let mut targets = 0;
+        let (mut targets, mut loops) = (0, 0);
+        // Beyond this the leash has no address left for another check.
+        let most_loops = self.caps.loops.min(SITES - 1);
         while !operators.eof() {
             let (operator, offset) = operators.read_with_offset().map_err(invalid)?;
             match &operator {
@@ -193,6 +195,10 @@ impl Vetting<'_> {
                         targets,
                         self.caps.branch_targets,
                     )?;
+                }
+                Operator::Loop { .. } => {
+                    loops += 1;
+                    self.cap(&format!("loops in function {index}"), loops, most_loops)?;
                 }
                 Operator::TableSet { .. }
                 | Operator::TableGrow { .. }

@@ -77,6 +77,33 @@ fn a_guest_that_does_not_return_is_stopped() {
             "(func $f (nop)) ",
             "(loop $l (call $f) (br $l))",
         ),
+        // Nothing is stored or called between the check of one loop and the next, so a compiler might think that one will do.
+        (
+            "inner loop behind a check",
+            "(func $f (loop $a (loop $b (br $b))))",
+            "(call $f)",
+        ),
+        (
+            "inner loop that ends in another",
+            "(func $f (param $n i32) (loop $a (loop $b (loop $c (br_if $c (i32.eqz (local.get $n))) (br $b)))))",
+            "(call $f (i32.const 0)) (call $f (i32.const 1))",
+        ),
+        (
+            "loop behind a call",
+            "(func $g) (func $f (call $g) (loop $b (br $b)))",
+            "(call $f)",
+        ),
+        (
+            "loops that only read",
+            "(func $f (result i32) (local $s i32) (loop $a (local.set $s (i32.add (local.get $s) (i32.load (i32.const 0)))) \
+             (loop $b (local.set $s (i32.add (local.get $s) (i32.load (i32.const 4)))) (br $b)) (br $a)) (local.get $s))",
+            "(drop (call $f))",
+        ),
+        (
+            "tail of two loops",
+            "(func $f (loop $a (br_if $a (i32.const 0))) (loop $b (br $b)))",
+            "(call $f)",
+        ),
         (
             "fill in a loop",
             "",

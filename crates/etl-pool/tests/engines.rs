@@ -13,7 +13,7 @@ fn the_fake_engine_passes() {
 
 #[test]
 fn the_native_engine_passes() {
-    engine_suite(NativeEngine::new, native_module);
+    engine_suite(|| NativeEngine::new().unwrap(), native_module);
 }
 
 fn native_module(behaviour: Behaviour) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! The engine that runs guests: wasmer with its Cranelift compiler. Nothing outside this folder names it.
 //!
 //! - `compile`: rewrites a module so that it can be stopped, and compiles it within its time;
+//! - `leash` and `watchdog`: how a guest is stopped;
 //! - `memory`: limits and accounts for linear memories and tables;
 //! - `imports`: the host functions of `offer`;
 //! - `instance`: instances and calls into them;
@@ -13,38 +14,47 @@ mod compile;
 mod failure;
 mod imports;
 mod instance;
+mod leash;
 mod memory;
 mod snapshot;
+mod watchdog;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Engine, Setup};
 use crate::artifacts::Authentic;
 use crate::caps::Caps;
-use crate::error::{CallError, PoolError};
+use crate::error::{CallError, PoolError, PoolErrorKind};
 use crate::facts::Facts;
 use crate::vet;
 
 pub use compile::Code;
 pub use instance::NativeInstance;
+pub use leash::Leash;
+use watchdog::Watchdog;
 
 /// Compiles to machine code and runs it in this process.
 pub struct NativeEngine {
     engine: wasmer::Engine,
+    watchdog: Watchdog,
 }
 
 impl NativeEngine {
-    /// An engine for this machine.
-    pub fn new() -> Self {
-        Self {
+    /// An engine for this machine, with the thread that stops its guests.
+    ///
+    /// # Errors
+    /// [`PoolErrorKind::Options`] where no thread can be had.
+    pub fn new() -> Result<Self, PoolError> {
+        Ok(Self {
             engine: compile::engine(),
-        }
-    }
-}
-
-impl Default for NativeEngine {
-    fn default() -> Self {
-        Self::new()
+            watchdog: Watchdog::start().map_err(|error| {
+                PoolError::new(
+                    PoolErrorKind::Options,
+                    format!("no thread to stop guests: {error}"),
+                )
+            })?,
+        })
     }
 }
 
@@ -57,6 +67,11 @@ impl std::fmt::Debug for NativeEngine {
 impl Engine for NativeEngine {
     type Code = Code;
     type Instance = NativeInstance;
+    type Lane = Arc<Leash>;
+
+    fn lane(&self) -> Arc<Leash> {
+        self.watchdog.lane()
+    }
 
     fn vet(&self, bytes: &[u8], caps: &Caps) -> (Facts, Vec<PoolError>) {
         let vetted = vet::vet(bytes, caps);
@@ -94,8 +109,9 @@ impl Engine for NativeEngine {
         &self,
         code: &Code,
         setup: &Setup,
+        lane: &Arc<Leash>,
         deadline: Instant,
     ) -> Result<NativeInstance, CallError> {
-        NativeInstance::new(&self.engine, code, setup, deadline)
+        NativeInstance::new(&self.engine, code, setup, lane, deadline)
     }
 }

@@ -4,14 +4,13 @@ use std::fmt;
 
 use wasmer::{InstantiationError, LinkError, RuntimeError};
 
+use super::leash::Leash;
 use crate::error::{CallError, FailureKind};
 use crate::guest::CallState;
 
 /// Why a host function ends a call.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// The deadline has passed.
-    Deadline,
     /// The guest called `proc_exit`.
     Exit(i32),
 }
@@ -19,7 +18,6 @@ pub(super) enum Stop {
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Deadline => f.write_str("stopped at its deadline"),
             Self::Exit(code) => write!(f, "called proc_exit({code})"),
         }
     }
@@ -30,12 +28,16 @@ impl std::error::Error for Stop {}
 /// Frames of the guest's stack that an error shows.
 const FRAMES: usize = 5;
 
-pub(super) fn of_call(error: RuntimeError, state: &CallState) -> CallError {
-    if let Some(Stop::Deadline) = error.downcast_ref::<Stop>() {
-        return CallError::new(
-            FailureKind::Timeout,
-            "the guest was stopped at its deadline",
-        );
+pub(super) fn of_call(error: RuntimeError, state: &CallState, leash: &Leash) -> CallError {
+    match leash.loosen() {
+        Some(true) => {
+            return CallError::new(
+                FailureKind::Timeout,
+                "the guest was stopped at its deadline",
+            );
+        }
+        Some(false) => return CallError::stray(),
+        None => {}
     }
     let mut message = error.message();
     let mut frames = error.trace().iter().take(FRAMES).peekable();
@@ -60,10 +62,14 @@ pub(super) fn of_call(error: RuntimeError, state: &CallState) -> CallError {
     CallError::new(FailureKind::Trap, message)
 }
 
-pub(super) fn of_instantiation(error: InstantiationError, state: &CallState) -> CallError {
+pub(super) fn of_instantiation(
+    error: InstantiationError,
+    state: &CallState,
+    leash: &Leash,
+) -> CallError {
     match error {
         InstantiationError::Start(error) | InstantiationError::Link(LinkError::Trap(error)) => {
-            of_call(error, state)
+            of_call(error, state, leash)
         }
         InstantiationError::Link(LinkError::Resource(message)) => CallError::new(
             FailureKind::PoolExhausted,

@@ -14,8 +14,7 @@ use wasmparser::ValType;
 use super::compile::Code;
 use super::failure::Stop;
 use super::snapshot;
-use crate::guest::{CallState, Guest, unix_time};
-use crate::instrument::SLICE;
+use crate::guest::{Guest, unix_time};
 use crate::offer::{HostFunction, Offer, errno};
 use crate::random::Random;
 
@@ -41,25 +40,11 @@ impl Host {
 }
 
 /// The imports of an instance, in the order of its import section.
-pub(super) fn externs(
-    store: &mut Store,
-    code: &Code,
-    env: &FunctionEnv<Host>,
-    state: &Arc<CallState>,
-) -> Vec<Extern> {
-    let mut externs = Vec::with_capacity(code.imports.len() + 1);
+pub(super) fn externs(store: &mut Store, code: &Code, env: &FunctionEnv<Host>) -> Vec<Extern> {
+    let mut externs = Vec::with_capacity(code.imports.len());
     for offer in &code.imports {
         externs.push(Extern::Function(host_function(store, env, offer)));
     }
-    let state = Arc::clone(state);
-    let slice_spent = Function::new_typed(store, move || {
-        if state.is_over() {
-            Err(RuntimeError::user(Box::new(Stop::Deadline)))
-        } else {
-            Ok(SLICE)
-        }
-    });
-    externs.push(Extern::Function(slice_spent));
     externs
 }
 

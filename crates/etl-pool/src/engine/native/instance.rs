@@ -14,6 +14,7 @@ use super::super::{Instance, Setup};
 use super::compile::Code;
 use super::failure;
 use super::imports::{self, Host};
+use super::leash::Leash;
 use super::memory::GuestTunables;
 use super::snapshot::{self, Snapshot};
 use crate::error::{CallError, FailureKind};
@@ -26,6 +27,7 @@ pub struct NativeInstance {
     memory: Memory,
     calls: Calls,
     state: Arc<CallState>,
+    leash: Arc<Leash>,
     snapshot: Option<Snapshot>,
 }
 
@@ -50,17 +52,19 @@ impl NativeInstance {
         engine: &Engine,
         code: &Code,
         setup: &Setup,
+        leash: &Arc<Leash>,
         deadline: Instant,
     ) -> Result<Self, CallError> {
+        let _run = leash.run(deadline);
         let state = Arc::new(CallState::default());
-        state.begin(deadline);
+        state.begin();
         let mut engine = engine.clone();
-        engine.set_tunables(GuestTunables::new(setup, &state));
+        engine.set_tunables(GuestTunables::new(setup, &state, leash));
         let mut store = Store::new(engine);
         let env = FunctionEnv::new(&mut store, Host::new(Arc::clone(&setup.guest)));
-        let externs = imports::externs(&mut store, code, &env, &state);
+        let externs = imports::externs(&mut store, code, &env);
         let instance = wasmer::Instance::new_by_index(&mut store, &code.module, &externs)
-            .map_err(|error| failure::of_instantiation(error, &state))?;
+            .map_err(|error| failure::of_instantiation(error, &state, leash))?;
 
         let missing = |name: &str| invalid(format!("export {name} is missing"));
         let exports = &instance.exports;
@@ -72,7 +76,7 @@ impl NativeInstance {
         if let Ok(initialize) = exports.get_typed_function::<(), ()>(&store, names::INITIALIZE) {
             initialize
                 .call(&mut store)
-                .map_err(|error| failure::of_call(error, &state))?;
+                .map_err(|error| failure::of_call(error, &state, leash))?;
         }
         let calls = match code.abi {
             Abi::V1 => Calls::V1 {
@@ -99,6 +103,7 @@ impl NativeInstance {
             memory,
             calls,
             state,
+            leash: Arc::clone(leash),
             snapshot: None,
         };
         if let Some(init) = init {
@@ -154,7 +159,7 @@ impl NativeInstance {
     ) -> Result<R, CallError> {
         function
             .call(&mut self.store, argument)
-            .map_err(|error| failure::of_call(error, &self.state))
+            .map_err(|error| failure::of_call(error, &self.state, &self.leash))
     }
 
     #[inline]
@@ -166,7 +171,7 @@ impl NativeInstance {
     ) -> Result<R, CallError> {
         function
             .call(&mut self.store, a, b)
-            .map_err(|error| failure::of_call(error, &self.state))
+            .map_err(|error| failure::of_call(error, &self.state, &self.leash))
     }
 
     /// Notes what the host has written, where that is needed to go back.
@@ -229,11 +234,12 @@ impl Instance for NativeInstance {
             return Err(invalid("a legacy module has no frames"));
         };
         let length = i32::try_from(len).map_err(|_| invalid("the batch is larger than 2 GiB"))?;
-        self.state.begin(deadline);
+        let _run = self.leash.run(deadline);
+        self.state.begin();
         let store = &mut self.store;
         let pointer = match alloc.call(store, length) {
             Ok(pointer) => pointer,
-            Err(error) => return Err(failure::of_call(error, &self.state)),
+            Err(error) => return Err(failure::of_call(error, &self.state, &self.leash)),
         };
         let view = self.memory.view(store);
         // SAFETY: the memory belongs to this store alone and no guest code runs until the slice is done with.
@@ -260,7 +266,7 @@ impl Instance for NativeInstance {
         }
         let packed = match process.call(store, pointer, length) {
             Ok(packed) => packed,
-            Err(error) => return Err(failure::of_call(error, &self.state)),
+            Err(error) => return Err(failure::of_call(error, &self.state, &self.leash)),
         };
         if packed == 0 {
             return Ok(None);
@@ -288,7 +294,9 @@ impl Instance for NativeInstance {
             (transform.clone(), allocate.clone(), deallocate.clone());
         let length =
             i32::try_from(value.len()).map_err(|_| invalid("the value is larger than 2 GiB"))?;
-        self.state.begin(deadline);
+        let leash = Arc::clone(&self.leash);
+        let _run = leash.run(deadline);
+        self.state.begin();
         let input = match &allocate {
             Some(allocate) => self.call(allocate, length)?,
             None => 0,

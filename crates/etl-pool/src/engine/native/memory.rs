@@ -14,6 +14,7 @@ use wasmer::sys::{BaseTunables, Tunables};
 use wasmer::{MemoryError, MemoryStyle, MemoryType, Pages, TableStyle, TableType};
 
 use super::super::Setup;
+use super::leash::{self, Leash};
 use crate::budget::MemoryBudget;
 use crate::guest::CallState;
 
@@ -23,17 +24,19 @@ pub(super) struct GuestTunables {
     table_elements: u32,
     budget: Arc<MemoryBudget>,
     state: Arc<CallState>,
-    /// Memories made so far: the first is the guest's, a second one the map of `instrument`.
+    leash: Arc<Leash>,
+    /// Memories made so far. In the order of `instrument`: the guest's, the leash, the map.
     memories: AtomicU32,
 }
 
 impl GuestTunables {
-    pub(super) fn new(setup: &Setup, state: &Arc<CallState>) -> Self {
+    pub(super) fn new(setup: &Setup, state: &Arc<CallState>, leash: &Arc<Leash>) -> Self {
         Self {
             memory_limit: setup.memory_limit_bytes,
             table_elements: setup.table_elements,
             budget: Arc::clone(&setup.guest.memory),
             state: Arc::clone(state),
+            leash: Arc::clone(leash),
             memories: AtomicU32::new(0),
         }
     }
@@ -59,10 +62,6 @@ impl GuestTunables {
         ty: &MemoryType,
         make: impl FnOnce(&MemoryType) -> Result<VMMemory, MemoryError>,
     ) -> Result<VMMemory, MemoryError> {
-        if self.memories.fetch_add(1, Ordering::Relaxed) > 0 {
-            // The host's own, and as small as what the guest has written: a byte for each page.
-            return make(ty);
-        }
         let minimum = ty.minimum.bytes().0 as u64;
         if minimum > self.memory_limit {
             return Err(MemoryError::Generic(format!(
@@ -112,6 +111,16 @@ impl Tunables for GuestTunables {
         style: &MemoryStyle,
         vm_definition_location: NonNull<VMMemoryDefinition>,
     ) -> Result<VMMemory, MemoryError> {
+        let index = self.memories.fetch_add(1, Ordering::Relaxed);
+        if index == 1 {
+            // SAFETY: the caller promises that the location is valid for as long as the memory.
+            return Ok(unsafe { leash::memory(&self.leash, vm_definition_location) });
+        }
+        if index > 1 {
+            // The map: the host's own, and as small as what the guest has written, a byte for each page.
+            // SAFETY: as below.
+            return unsafe { VMMemory::from_definition(ty, style, vm_definition_location) };
+        }
         self.limited_memory(ty, |ty| {
             // SAFETY: the caller promises that the location is valid for as long as the memory; it is handed on unchanged.
             unsafe { VMMemory::from_definition(ty, style, vm_definition_location) }
