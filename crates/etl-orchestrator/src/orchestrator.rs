@@ -1,5 +1,8 @@
 //! The engine: configuration in, lanes running, records through, and a new configuration while they run.
 
+mod error;
+mod submitted;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -26,6 +29,9 @@ use crate::stats::{Counts, LaneCounters, StatsHub};
 use crate::trace::Step;
 use crate::worker;
 
+pub use error::{ProcessError, ProcessErrorKind};
+use submitted::{Partitions, Submitted, Ticket};
+
 /// Records of one batch that a lane takes at once; a larger batch is shared between lanes.
 const CHUNK: usize = 256;
 
@@ -45,54 +51,6 @@ pub struct Options {
     /// Takes the place of module files: what runs for each use of a module. Nothing is read, compiled or checked then.
     pub transforms: Option<TransformFor>,
 }
-
-/// Why a record was not taken, or has no outcome.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcessError {
-    kind: ProcessErrorKind,
-}
-
-/// The kinds of [`ProcessError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ProcessErrorKind {
-    /// As much is in flight as may be. Only [`Orchestrator::try_process`] says so; the others wait.
-    Busy,
-    /// The orchestrator is shut down.
-    Closed,
-    /// A lane broke while it had the record: a transform panicked, which no module in WebAssembly can cause.
-    Broken,
-}
-
-impl ProcessError {
-    fn new(kind: ProcessErrorKind) -> Self {
-        Self { kind }
-    }
-
-    /// What happened.
-    #[must_use]
-    pub fn kind(&self) -> ProcessErrorKind {
-        self.kind
-    }
-
-    /// Whether the same record may be taken later.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        self.kind == ProcessErrorKind::Busy
-    }
-}
-
-impl std::fmt::Display for ProcessError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self.kind {
-            ProcessErrorKind::Busy => "as many records are in flight as may be",
-            ProcessErrorKind::Closed => "the orchestrator is shut down",
-            ProcessErrorKind::Broken => "a lane broke while it had the record",
-        })
-    }
-}
-
-impl std::error::Error for ProcessError {}
 
 /// What [`Orchestrator::stats`] reads.
 #[derive(Clone, Debug, Default)]
@@ -631,69 +589,5 @@ fn bounds(loaded: &Loaded) -> Bounds {
         records: engine.max_in_flight_records,
         bytes: engine.max_in_flight_bytes,
         ageing: engine.ageing,
-    }
-}
-
-/// The partitions of a batch, each once.
-#[derive(Default)]
-struct Partitions {
-    list: SmallVec<[Partition; 1]>,
-    known: rustc_hash::FxHashSet<Partition>,
-}
-
-impl Partitions {
-    fn add(&mut self, record: &Record) {
-        let same =
-            |partition: &Partition| partition.1 == record.partition && partition.0 == record.topic;
-        if self.list.last().is_some_and(same) {
-            return;
-        }
-        let partition = (record.topic.clone(), record.partition);
-        match self.list.len() {
-            0 => self.list.push(partition),
-            1..8 if self.list.iter().any(same) => {}
-            1..8 => self.list.push(partition),
-            _ => {
-                if self.known.is_empty() {
-                    self.known.extend(self.list.iter().cloned());
-                }
-                if self.known.insert(partition.clone()) {
-                    self.list.push(partition);
-                }
-            }
-        }
-    }
-}
-
-enum Submitted {
-    Done(Vec<Outcome>),
-    Waiting(Ticket),
-}
-
-/// The right to the outcomes of a batch. Dropping it gives the batch up as far as it has not been let in.
-struct Ticket {
-    job: Arc<Job>,
-    receiver: oneshot::Receiver<Vec<Outcome>>,
-}
-
-impl Submitted {
-    async fn outcomes(self) -> Result<Vec<Outcome>, ProcessError> {
-        match self {
-            Self::Done(outcomes) => Ok(outcomes),
-            Self::Waiting(mut ticket) => (&mut ticket.receiver).await.map_err(|_| {
-                let kind = if ticket.job.is_broken() {
-                    ProcessErrorKind::Broken
-                } else {
-                    ProcessErrorKind::Closed
-                };
-                ProcessError::new(kind)
-            }),
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.job.cancel();
     }
 }

@@ -14,12 +14,16 @@
 //! It expects a module that `vet` has accepted, and keeps everything else as it is: what is added comes last, so no index moves.
 //! Custom sections go, but for the names, which make traps readable.
 
+mod stored;
+
 use wasm_encoder::reencode::{Error as ReencodeError, Reencode, utils};
 use wasm_encoder::{
     BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Instruction as I,
     MemArg, MemArgTarget, MemorySection, MemoryType, Module, NameSection, TypeSection, ValType,
 };
 use wasmparser::{FunctionBody, Operator, Parser, Payload, TypeRef};
+
+use stored::{Stored, store};
 
 /// The module name and name prefix that instrumentation keeps for itself; vetting refuses guests that use it.
 pub(crate) const RESERVED: &str = "etl:pool/";
@@ -415,48 +419,6 @@ fn contents(body: &FunctionBody<'_>) -> wasmparser::Result<Contents> {
         }
     }
     Ok(contents)
-}
-
-/// Offset and type of what an instruction stores, where it stores.
-fn store(operator: &Operator<'_>) -> Option<(u64, Stored)> {
-    let (argument, stored) = match *operator {
-        Operator::I32Store { memarg }
-        | Operator::I32Store8 { memarg }
-        | Operator::I32Store16 { memarg } => (memarg, Stored::I32),
-        Operator::I64Store { memarg }
-        | Operator::I64Store8 { memarg }
-        | Operator::I64Store16 { memarg }
-        | Operator::I64Store32 { memarg } => (memarg, Stored::I64),
-        Operator::F32Store { memarg } => (memarg, Stored::F32),
-        Operator::F64Store { memarg } => (memarg, Stored::F64),
-        Operator::V128Store { memarg }
-        | Operator::V128Store8Lane { memarg, .. }
-        | Operator::V128Store16Lane { memarg, .. }
-        | Operator::V128Store32Lane { memarg, .. }
-        | Operator::V128Store64Lane { memarg, .. } => (memarg, Stored::V128),
-        _ => return None,
-    };
-    Some((argument.offset, stored))
-}
-
-/// The type on top of the stack when something is stored, and the scratch local that holds it meanwhile.
-#[derive(Clone, Copy)]
-enum Stored {
-    I32,
-    I64,
-    F32,
-    F64,
-    V128,
-}
-
-impl Stored {
-    const TYPES: [ValType; 5] = [
-        ValType::I32,
-        ValType::I64,
-        ValType::F32,
-        ValType::F64,
-        ValType::V128,
-    ];
 }
 
 type Result<T = ()> = std::result::Result<T, ReencodeError<std::convert::Infallible>>;

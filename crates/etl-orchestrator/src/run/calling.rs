@@ -1,0 +1,235 @@
+//! Calling a module: for which flights, within what time, past which circuit breaker, and again in halves where a call ran out of time.
+
+use super::*;
+
+impl Run {
+    /// Calls a module for these flights, within the nearest of their timeouts and as far as its circuit breaker lets them.
+    pub(super) fn call(
+        &mut self,
+        core: &mut Core,
+        place: &Place<'_>,
+        module: usize,
+        chosen: &[usize],
+    ) {
+        let program = place.module(module);
+        let (mut able, nearest) = self.within_time(core, place, module, chosen);
+        let admission = self.admitted(core, place, module, &mut able);
+        if able.is_empty() {
+            return;
+        }
+
+        let mut replies = std::mem::take(&mut core.replies);
+        let cost = self.ask(core, place, module, &able, nearest.0, &mut replies);
+        let mut told = Told::default();
+        if able.len() > 1 && replies.iter().any(timed_out) {
+            // Only what a record does alone, with all its time, counts. Until then nothing is done to any of them, so that what
+            // happens to them happens in their order.
+            let mut answers = Vec::with_capacity(able.len());
+            self.ask_again(core, place, module, &able, cost, &mut replies, &mut answers);
+            for (&index, answer) in able.iter().zip(answers) {
+                let (reply, cost) = answer;
+                let scope = place.limit(program, &self.flights[index]).1;
+                self.answer(core, place, module, index, (reply, cost, scope), &mut told);
+            }
+        } else {
+            for (&index, reply) in able.iter().zip(replies.drain(..)) {
+                self.answer(
+                    core,
+                    place,
+                    module,
+                    index,
+                    (reply, cost, nearest.1),
+                    &mut told,
+                );
+            }
+        }
+        core.replies = replies;
+        if let (Some(breaker), Some(admission)) = (&program.breaker, admission) {
+            breaker.record(core.now(), admission, told.well, told.unwell);
+        }
+    }
+
+    /// Makes one call: one reply for each flight. Answers what it cost each of them.
+    pub(super) fn ask(
+        &self,
+        core: &mut Core,
+        place: &Place<'_>,
+        module: usize,
+        able: &[usize],
+        limit: Duration,
+        replies: &mut Vec<Reply>,
+    ) -> Duration {
+        let program = place.module(module);
+        let started = core.now();
+        replies.clear();
+        let views: SmallVec<[&View; 64]> = able
+            .iter()
+            .map(|&index| &self.flights[index].view)
+            .collect();
+        program
+            .transform
+            .call(&mut core.context, &views, started + limit, replies);
+        let elapsed = core.now().saturating_duration_since(started);
+        core.counters
+            .module(program.index)
+            .duration
+            .observe(elapsed, 1);
+        if replies.is_empty() {
+            replies.resize_with(able.len(), || Reply::Keep);
+        } else if replies.len() != able.len() {
+            let error = TransformError::new(
+                FailureKind::InvalidOutput,
+                "the module answered for another number of records",
+            );
+            replies.clear();
+            replies.resize_with(able.len(), || Reply::Fail(error.clone()));
+        }
+        elapsed / u32::try_from(able.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Calls again, in halves, for those whose time was over together with others'. What the call that was cut short cost is
+    /// charged to none of them.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call's flights, replies and cost"
+    )]
+    pub(super) fn ask_again(
+        &self,
+        core: &mut Core,
+        place: &Place<'_>,
+        module: usize,
+        able: &[usize],
+        cost: Duration,
+        replies: &mut Vec<Reply>,
+        answers: &mut Vec<(Reply, Duration)>,
+    ) {
+        let first = answers.len();
+        answers.extend(replies.drain(..).map(|reply| (reply, cost)));
+        let again: Vec<usize> = (0..able.len())
+            .filter(|&at| able.len() > 1 && timed_out(&answers[first + at].0))
+            .collect();
+        let (left, right) = again.split_at(again.len().div_ceil(2));
+        for half in [left, right] {
+            if half.is_empty() {
+                continue;
+            }
+            let flights: Chosen = half.iter().map(|&at| able[at]).collect();
+            let limits = flights
+                .iter()
+                .map(|&index| place.limit(place.module(module), &self.flights[index]).0);
+            let limit = limits.min().unwrap_or_default();
+            let cost = self.ask(core, place, module, &flights, limit, replies);
+            let mut settled = Vec::with_capacity(half.len());
+            self.ask_again(core, place, module, &flights, cost, replies, &mut settled);
+            for (&at, answer) in half.iter().zip(settled) {
+                answers[first + at] = answer;
+            }
+        }
+    }
+
+    /// Does to a flight what its module answered, and charges it what the call cost.
+    pub(super) fn answer(
+        &mut self,
+        core: &mut Core,
+        place: &Place<'_>,
+        module: usize,
+        index: usize,
+        (reply, cost, scope): (Reply, Duration, Scope),
+        told: &mut Told,
+    ) {
+        let flight = &mut self.flights[index];
+        // One before it in this call may have undone its family.
+        if !flight.wants(module) {
+            return;
+        }
+        flight.in_stage += cost;
+        flight.in_pipeline += cost;
+        flight.attempts += 1;
+        match self.take(core, place, module, index, reply) {
+            Ok(()) => told.well += 1,
+            Err(error) => {
+                match against_the_module(&error) {
+                    Some(true) => told.unwell += 1,
+                    Some(false) => told.well += 1,
+                    None => {}
+                }
+                let over = place.pipeline.timeout <= self.flights[index].in_pipeline;
+                if error.kind() == FailureKind::Timeout && scope == Scope::Pipeline && over {
+                    self.pipeline_timed_out(core, place, module, index);
+                } else {
+                    self.fail(core, place, module, index, error);
+                }
+            }
+        }
+    }
+
+    /// Those of the flights that have time left for a call, and the nearest of their timeouts. The others fail.
+    pub(super) fn within_time(
+        &mut self,
+        core: &mut Core,
+        place: &Place<'_>,
+        module: usize,
+        chosen: &[usize],
+    ) -> (Chosen, (Duration, Scope)) {
+        let program = place.module(module);
+        let mut able = Chosen::new();
+        let mut nearest = (program.timeout, Scope::Module);
+        for &index in chosen {
+            let flight = &self.flights[index];
+            // One before it in this stage may just have undone its family.
+            if !flight.wants(module) {
+                continue;
+            }
+            match place.limit(program, flight) {
+                (Duration::ZERO, Scope::Pipeline) => {
+                    self.pipeline_timed_out(core, place, module, index);
+                }
+                (Duration::ZERO, _) => {
+                    let error = TransformError::new(
+                        FailureKind::Timeout,
+                        "the stage's time was spent before",
+                    )
+                    .retryable(false);
+                    self.fail(core, place, module, index, error);
+                }
+                limit => {
+                    if limit.0 < nearest.0 {
+                        nearest = limit;
+                    }
+                    able.push(index);
+                }
+            }
+        }
+        // A failure of a later one may have undone the family of an earlier one.
+        able.retain(|index| self.flights[*index].wants(module));
+        (able, nearest)
+    }
+
+    /// Cuts the flights down to those that the module's circuit breaker lets through. The others fail.
+    pub(super) fn admitted(
+        &mut self,
+        core: &mut Core,
+        place: &Place<'_>,
+        module: usize,
+        able: &mut Chosen,
+    ) -> Option<Admission> {
+        let breaker = place.module(module).breaker.as_ref()?;
+        if able.is_empty() {
+            return None;
+        }
+        let admission = breaker.admit(core.now(), able.len());
+        for index in able.drain(admission.records..) {
+            let flight = &mut self.flights[index];
+            if flight.wants(module) {
+                flight.attempts += 1;
+                let error = TransformError::new(
+                    FailureKind::CircuitOpen,
+                    "the module's circuit is open: it failed too often",
+                );
+                self.fail(core, place, module, index, error);
+            }
+        }
+        able.retain(|index| self.flights[*index].wants(module));
+        Some(admission)
+    }
+}

@@ -1,0 +1,159 @@
+//! Doing to a flight what its module answered: keep, change, drop, emit.
+
+use super::*;
+
+impl Run {
+    /// Does to a flight what the module answered.
+    pub(super) fn take(
+        &mut self,
+        core: &mut Core,
+        place: &Place<'_>,
+        module: usize,
+        index: usize,
+        reply: Reply,
+    ) -> Result<(), TransformError> {
+        let before = self
+            .trace
+            .is_some()
+            .then(|| self.flights[index].view.clone());
+        let counters = place.module(module).index;
+        let happened = match reply {
+            Reply::Fail(error) => return Err(error),
+            Reply::Keep => {
+                core.counters.module(counters).kept.add(1);
+                Happened::Kept
+            }
+            Reply::Drop => {
+                core.counters.module(counters).dropped.add(1);
+                if place.stage.parallel {
+                    self.flights[index].pending.get_or_insert_default().dropped = true;
+                } else {
+                    self.drop(core, place, index);
+                }
+                Happened::Dropped
+            }
+            Reply::Change(delta) => {
+                if self.change(core, place, module, index, delta.into_changes())? {
+                    core.counters.module(counters).changed.add(1);
+                    Happened::Changed
+                } else {
+                    core.counters.module(counters).kept.add(1);
+                    Happened::Kept
+                }
+            }
+        };
+        self.flights[index].next_module();
+        self.trace(place, module, index, before, happened);
+        Ok(())
+    }
+
+    pub(super) fn drop(&mut self, core: &mut Core, place: &Place<'_>, index: usize) {
+        self.keep_input(place, index);
+        let flight = &mut self.flights[index];
+        flight.state = State::Gone;
+        self.slots[flight.slot].outcome.dropped += 1;
+        core.counters.pipeline(place.index).dropped.add(1);
+    }
+
+    /// Makes the changes of a module, all of them or none.
+    pub(super) fn change(
+        &mut self,
+        core: &mut Core,
+        place: &Place<'_>,
+        module: usize,
+        index: usize,
+        mut changes: SmallVec<[Change; 1]>,
+    ) -> Result<bool, TransformError> {
+        let bad = |error: crate::view::BadChange| {
+            TransformError::new(FailureKind::InvalidOutput, error.0)
+        };
+        let mut emitted: Vec<NewRecord> = Vec::new();
+        if changes
+            .iter()
+            .any(|change| matches!(change, Change::Emit(_)))
+        {
+            changes.retain(|change| match change {
+                Change::Emit(record) => {
+                    emitted.push(std::mem::take(&mut **record));
+                    false
+                }
+                _ => true,
+            });
+            let slot = self.flights[index].slot;
+            let total = self.slots[slot].outcome.emitted as usize + emitted.len();
+            if total > place.program.max_emitted as usize {
+                let message = format!(
+                    "{total} records emitted for one input, {} are allowed",
+                    place.program.max_emitted
+                );
+                return Err(TransformError::new(FailureKind::InvalidOutput, message));
+            }
+        }
+        let changed = if place.stage.parallel {
+            match Written::of(&self.flights[index].view, &changes).map_err(bad)? {
+                Some(written) => {
+                    self.flights[index]
+                        .pending
+                        .get_or_insert_default()
+                        .written
+                        .push((module, written));
+                    true
+                }
+                None => false,
+            }
+        } else if changes.len() == 1 {
+            // One change is made or not made: nothing has to be taken back. Most are a new value, which cannot fail.
+            self.keep_input(place, index);
+            let flight = &mut self.flights[index];
+            let mut changed = false;
+            for change in changes {
+                let touched = Touched::by(&change);
+                if flight.view.apply(change).map_err(bad)? {
+                    core.conditions.changed(flight.scratch, touched);
+                    changed = true;
+                }
+            }
+            changed
+        } else {
+            let mut after = self.flights[index].view.clone();
+            let mut touched = Touched::default();
+            let mut changed = false;
+            for change in changes {
+                touched = touched.and(Touched::by(&change));
+                changed |= after.apply(change).map_err(bad)?;
+            }
+            if changed {
+                self.keep_input(place, index);
+                let flight = &mut self.flights[index];
+                flight.view = after;
+                core.conditions.changed(flight.scratch, touched);
+            }
+            changed
+        };
+        if emitted.is_empty() {
+            return Ok(changed);
+        }
+        self.keep_input(place, index);
+        let flight = &mut self.flights[index];
+        let outcome = &mut self.slots[flight.slot].outcome;
+        outcome.emitted += u32::try_from(emitted.len()).unwrap_or(u32::MAX);
+        let original = flight.view.original().clone();
+        let topic = flight.view.topic().clone();
+        let pending = flight.pending.get_or_insert_default();
+        pending.emitted.extend(emitted.into_iter().map(|record| {
+            Arc::new(Record {
+                topic: record
+                    .topic
+                    .filter(|topic| !topic.is_empty())
+                    .unwrap_or_else(|| topic.clone()),
+                partition: original.partition,
+                offset: original.offset,
+                key: record.key,
+                value: record.value,
+                headers: record.headers,
+                timestamp: record.timestamp,
+            })
+        }));
+        Ok(true)
+    }
+}
