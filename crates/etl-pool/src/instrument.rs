@@ -108,7 +108,7 @@ impl Rewriter {
                     for import in section.into_imports() {
                         match import?.ty {
                             TypeRef::Func(_) | TypeRef::FuncExact(_) => {
-                                this.imported_functions += 1
+                                this.imported_functions += 1;
                             }
                             TypeRef::Global(_) => this.globals += 1,
                             _ => {}

@@ -230,7 +230,7 @@ impl<E: Engine> Pool<E> {
             match self.engine.revive(&kept, facts, resettable) {
                 Ok(code) => return Ok(code),
                 Err(error) => {
-                    tracing::warn!(name, %error, "a cached compiled module is not usable; it is compiled again")
+                    tracing::warn!(name, %error, "a cached compiled module is not usable; it is compiled again");
                 }
             }
         }

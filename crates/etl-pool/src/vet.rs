@@ -64,6 +64,9 @@ pub(crate) fn vet(bytes: &[u8], caps: &Caps) -> Vetted {
     }
 }
 
+/// What a kind of module exports: name, parameters, results, and whether it must.
+type Contract = (&'static str, &'static [ValType], &'static [ValType], bool);
+
 struct Vetting<'a> {
     caps: &'a Caps,
     facts: Facts,
@@ -310,7 +313,7 @@ impl Vetting<'_> {
                                 signature_of(&ty),
                                 signature(offer.params, offer.results)
                             ),
-                        )
+                        );
                     }
                     Some(offer) => self.facts.nondeterministic |= offer.is_nondeterministic(),
                 }
@@ -381,8 +384,7 @@ impl Vetting<'_> {
                 .iter()
                 .any(|(export, _)| export == name)
         };
-        let (abi, contract): (Abi, &[(&str, &[ValType], &[ValType], bool)]) = if has(names::PROCESS)
-        {
+        let (abi, contract): (Abi, &[Contract]) = if has(names::PROCESS) {
             (
                 Abi::V1,
                 &[

@@ -4,14 +4,14 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use etl_config::{LoadOptions, load_text};
-use etl_orchestrator::{Lane, Orchestrator, Record};
+use etl_orchestrator::{Lane, Options, Orchestrator, Record};
 
 use crate::{floor, workload};
 
 /// An engine and one lane of it.
 pub struct Engine {
     lane: Lane,
-    _orchestrator: Orchestrator,
+    _orchestrator: Arc<Orchestrator>,
 }
 
 impl Engine {
@@ -20,7 +20,8 @@ impl Engine {
         let options = LoadOptions::isolated().modules_dir(floor::modules_dir());
         let loaded = load_text("scenario.toml", configuration, &options)
             .map_err(|report| report.to_string())?;
-        let orchestrator = Orchestrator::start(&loaded).map_err(|error| error.to_string())?;
+        let orchestrator =
+            Orchestrator::start(loaded, Options::default()).map_err(|report| report.to_string())?;
         Ok(Self {
             lane: orchestrator.lane(),
             _orchestrator: orchestrator,

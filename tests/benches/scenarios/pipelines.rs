@@ -22,7 +22,7 @@ pub fn pass_through(bench: &mut Bench) -> Result<(), String> {
         turn += 1;
     });
     bench.alone("batch of 64", BATCH, target, || {
-        engine.process_batch(&records)
+        engine.process_batch(&records);
     });
     Ok(())
 }

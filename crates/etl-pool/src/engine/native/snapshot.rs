@@ -39,14 +39,6 @@ pub(super) fn note(map: &MemoryView<'_>, pointer: usize, length: usize) {
     }
 }
 
-/// A memory as bytes.
-///
-/// SAFETY, for the caller: no guest code runs, and no other slice of the same memory exists, while this one does.
-unsafe fn bytes<'a>(view: &'a MemoryView<'_>) -> &'a mut [u8] {
-    // SAFETY: handed on to the caller.
-    unsafe { view.data_unchecked_mut() }
-}
-
 impl Snapshot {
     /// Keeps the state as it is now.
     pub(super) fn take(
@@ -73,7 +65,7 @@ impl Snapshot {
         }
         let view = memory.view(store);
         // SAFETY: the instance has just been made and is not running; the two memories are different ones.
-        let (memory, noted) = (unsafe { bytes(&view) }, map.view(store));
+        let (memory, noted) = (unsafe { view.data_unchecked_mut() }, map.view(store));
         let (pages, _) = memory.as_chunks::<PAGE>();
         let mut places = Vec::with_capacity(pages.len());
         let mut kept = Vec::new();
@@ -87,7 +79,7 @@ impl Snapshot {
         }
         let size = memory.len();
         // SAFETY: as above.
-        let noted = unsafe { bytes(&noted) };
+        let noted = unsafe { noted.data_unchecked_mut() };
         noted[..places.len()].fill(0);
         Ok(Self {
             map,
@@ -108,7 +100,7 @@ impl Snapshot {
     pub(super) fn restore(&self, store: &mut Store, memory: &Memory) -> bool {
         let (view, map) = (memory.view(store), self.map.view(store));
         // SAFETY: no guest code runs while the store is borrowed here, and these are two memories with one slice of each.
-        let (memory, map) = unsafe { (bytes(&view), bytes(&map)) };
+        let (memory, map) = unsafe { (view.data_unchecked_mut(), map.data_unchecked_mut()) };
         if memory.len() != self.size {
             return false;
         }
