@@ -274,7 +274,7 @@ fn survives(pool: &Arc<Pool>, shelves: &mut Shelves, template: &Arc<Template>, a
     let name = attack.name;
     let verdicts = shelves
         .call(template, &records(&["before"]), in_ms(5_000))
-        .unwrap();
+        .expect("the call is served");
     assert_eq!(words(&verdicts), ["=before"], "{name}");
     let timeout = if attack.ends == TIMEOUT { 30 } else { 10_000 };
     let deadline = in_ms(timeout);
@@ -296,12 +296,12 @@ fn survives(pool: &Arc<Pool>, shelves: &mut Shelves, template: &Arc<Template>, a
     }
     let verdicts = shelves
         .call(template, &records(&["after"]), in_ms(5_000))
-        .unwrap();
+        .expect("the call is served");
     assert_eq!(words(&verdicts), ["=after"], "{name}");
     let verdicts = pool
         .shelves()
         .call(template, &records(&["elsewhere"]), in_ms(5_000))
-        .unwrap();
+        .expect("the call is served");
     assert_eq!(words(&verdicts), ["=elsewhere"], "{name}");
 }
 
@@ -377,7 +377,7 @@ fn wild_pointers_and_lengths_are_never_followed() {
                 // An address in bounds is fine, and a packed 0 keeps the record.
                 Ok(verdicts) => match verdicts.get(0) {
                     Ok(verdict) => {
-                        assert!(matches!(verdict, etl_abi::Verdict::Keep), "{verdict:?}")
+                        assert!(matches!(verdict, etl_abi::Verdict::Keep), "{verdict:?}");
                     }
                     Err(error) => assert_eq!(error.kind(), FailureKind::InvalidOutput, "{error}"),
                 },

@@ -95,7 +95,7 @@ pub fn legacy() -> Vec<u8> {
 }
 
 pub fn pool() -> Arc<Pool> {
-    Pool::new(PoolOptions::default()).unwrap()
+    Pool::new(PoolOptions::default()).expect("the default options are valid")
 }
 
 pub fn load(pool: &Arc<Pool>, bytes: &[u8]) -> Result<Arc<etl_pool::Module>, PoolError> {
@@ -111,7 +111,8 @@ pub fn template(pool: &Arc<Pool>, bytes: &[u8]) -> Arc<Template> {
 }
 
 pub fn template_with(pool: &Arc<Pool>, bytes: &[u8], options: InstanceOptions) -> Arc<Template> {
-    Template::new(load(pool, bytes).unwrap(), options).unwrap()
+    Template::new(load(pool, bytes).expect("the module is valid"), options)
+        .expect("the options are valid")
 }
 
 pub fn in_ms(milliseconds: u64) -> Instant {
