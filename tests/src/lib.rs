@@ -1,6 +1,6 @@
 //! Cross-crate tests and the benchmark scenarios. Nothing here ships.
 //!
-//! [`bench`] is the small harness that `benches/scenarios` runs on: it measures a subject and its floor in turns and judges their ratio.
+//! [`mod@bench`] is the small harness that `benches/scenarios` runs on: it measures a subject and its floor in turns and judges their ratio.
 
 #![forbid(unsafe_code)]
 

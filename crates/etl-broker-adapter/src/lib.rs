@@ -2,7 +2,7 @@
 //!
 //! - [`Source`] and [`Sink`] are what a broker implements, and [`Runner`] moves records from one through the engine
 //!   to the other: a record is acknowledged when all that came of it is safe, and not before.
-//! - `file:PATH` and `-` ([`AdapterUrl`]) are record lines ([`line`]) in files and pipes.
+//! - `file:PATH` and `-` ([`AdapterUrl`]) are record lines ([`mod@line`]) in files and pipes.
 //! - [`Interceptor`] is for a broker that links the engine and owns its threads: records in, a [`Disposition`] out.
 //!
 //! This crate knows nothing of modules, stages or filters: it sees records go in and outcomes come out.

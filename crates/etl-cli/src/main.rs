@@ -1,7 +1,7 @@
 //! The `etl` program: arguments in, exit code out.
 //!
 //! Each command has a file. What a command finds goes to standard output, what it has to say about its work to
-//! standard error, so that its output can be piped. A failure ends as an [`Exit`], which knows its code.
+//! standard error, so that its output can be piped. A failure ends as an `Exit`, which knows its code.
 #![forbid(unsafe_code)]
 
 mod arguments;

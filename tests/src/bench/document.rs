@@ -121,7 +121,7 @@ pub struct Earlier {
     pub ratio: Option<f64>,
 }
 
-/// Reads the rows of a document that [`write`] wrote.
+/// Reads the rows of a document that [`write()`] wrote.
 pub fn read(text: &str) -> Result<Vec<Earlier>, String> {
     let document: Value =
         serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
