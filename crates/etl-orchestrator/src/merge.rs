@@ -56,17 +56,18 @@ impl Written {
         if after == *input {
             return Ok(None);
         }
-        let value = (after.value() != input.value()).then(|| {
-            let patch = if only_patches {
-                merge_patch::difference(input.value(), after.value())
-            } else {
-                None
-            };
-            patch.map_or_else(
-                || ValueWritten::Set(after.value().clone()),
-                |patch| ValueWritten::Patch(patch.into()),
-            )
-        });
+        let patch = if only_patches {
+            merge_patch::difference(input.value(), after.value())
+        } else {
+            None
+        };
+        let value = match patch {
+            _ if after.value() == input.value() => None,
+            // Patches that took each other back: the text may stand in another order, but nothing else was written.
+            Some(patch) if patch == b"{}" => None,
+            Some(patch) => Some(ValueWritten::Patch(patch.into())),
+            None => Some(ValueWritten::Set(after.value().clone())),
+        };
         let headers = names.into_iter().filter_map(|(name, only_added)| {
             let before: Vec<Bytes> = input.headers().all(&name).cloned().collect();
             let now: Vec<Bytes> = after.headers().all(&name).cloned().collect();
@@ -315,6 +316,16 @@ mod tests {
         assert_eq!(conflicts, 0);
         assert_eq!(record.value, r#"{"n":2,"o":{"x":1}}"#);
         assert_eq!(record.headers, Headers::from_iter([("a", "8")]));
+    }
+
+    #[test]
+    fn patches_that_take_each_other_back_write_nothing() {
+        let modules = [
+            vec![Change::SetValue("text".into())],
+            vec![patch(r#"{"n":null}"#), patch(r#"{"n":1}"#)],
+        ];
+        let (record, conflicts) = merged(true, &modules).expect("no conflict");
+        assert_eq!((record.value.as_ref(), conflicts), (b"text".as_slice(), 0));
     }
 
     #[test]
