@@ -38,14 +38,14 @@ impl Engine {
         black_box(self.lane.process_batch(black_box(records)));
     }
 
-    /// Whether the work is done at all: each record must come out once, as a new record with an equal value.
-    pub fn copies_its_input(&mut self) -> Result<(), String> {
+    /// Whether the work is done at all: each record must come out once, without one byte for each stage.
+    pub fn copies(&mut self, stages: usize) -> Result<(), String> {
         let records = workload::records(workload::BATCH);
         for (record, progress) in records.iter().zip(self.lane.process_batch(&records)) {
             let outcome = progress.done().ok_or("a record waits for a retry")?;
             match &outcome.outputs[..] {
-                [output] if output.value == record.value && !Arc::ptr_eq(output, record) => {}
-                _ => return Err(format!("the module did not copy its input: {outcome:?}")),
+                [output] if output.value == record.value[..record.value.len() - stages] => {}
+                _ => return Err(format!("not every stage copied the record: {outcome:?}")),
             }
         }
         Ok(())

@@ -48,7 +48,7 @@ pub fn conditional_three_stage(bench: &mut Bench) -> Result<(), String> {
 
 fn stages(bench: &mut Bench, condition: &str, target: Target) -> Result<(), String> {
     let mut engine = Engine::start(&workload::pipeline("three", 3, condition))?;
-    engine.copies_its_input()?;
+    engine.copies(3)?;
     let mut floor = Floor::new(MODULE)?;
     let records = workload::records(BATCH);
     let frame = workload::frame(&records);
@@ -72,7 +72,7 @@ pub fn thousand_pipelines(bench: &mut Bench) -> Result<(), String> {
         many.push_str(&other.replace(workload::TOPIC, &format!("plant.{number}.temperature")));
     }
     let (mut engine, mut alone) = (Engine::start(&many)?, Engine::start(&applies)?);
-    engine.copies_its_input()?;
+    engine.copies(1)?;
     let records = workload::records(BATCH);
     // Nine tenths of the speed is ten ninths of the time.
     let target = Target {

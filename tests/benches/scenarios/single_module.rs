@@ -12,7 +12,7 @@ use crate::workload::{self, BATCH};
 pub fn run(bench: &mut Bench) -> Result<(), String> {
     let mut engine = Engine::start(&workload::pipeline("single", 1, ""))?;
     let mut floor = Floor::new(workload::MODULE)?;
-    engine.copies_its_input()?;
+    engine.copies(1)?;
 
     let records = workload::records(BATCH);
     let frames: Vec<Vec<u8>> = records

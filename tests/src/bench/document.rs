@@ -100,7 +100,7 @@ fn write_row(row: &Row) -> Value {
             "ns_per_record": target.ns_per_record,
         },
         "met": row.is_met(),
-        "noisy": row.is_noisy(),
+        "doubt": row.doubt(),
     })
 }
 
@@ -155,6 +155,7 @@ mod tests {
             floor: Some(Summary::of(&[40.0; 3])),
             ratio: Some(Summary::of(&[1.25; 3])),
             call_ns: [3200.4, 4000.0, 9000.0],
+            waited: 0.0,
             target: Target {
                 ratio: Some(2.0),
                 records_per_second: Some(10e6),

@@ -18,6 +18,8 @@ pub struct Measured {
     pub rounds: Vec<f64>,
     /// Nanoseconds of single calls.
     pub calls: Vec<f64>,
+    /// The share of the time in which this thread was ready and another ran in its place; 0 where the system does not tell.
+    pub waited: f64,
 }
 
 /// Measures both for about this time together, after a warm-up.
@@ -29,6 +31,7 @@ pub fn in_turns(
     let clock = clock_cost();
     let (subject_calls, floor_calls) = (calls_for_a_round(subject), calls_for_a_round(floor));
     let (mut of_subject, mut of_floor) = (Measured::default(), Measured::default());
+    let waited = waited_ns();
     let start = Instant::now();
     while of_subject.rounds.len() < LEAST_ROUNDS || start.elapsed() < time {
         if of_subject.rounds.len().is_multiple_of(2) {
@@ -39,6 +42,8 @@ pub fn in_turns(
             round(subject, subject_calls, clock, &mut of_subject);
         }
     }
+    of_subject.waited = (waited_ns() - waited) / nanoseconds(start.elapsed());
+    of_floor.waited = of_subject.waited;
     (of_subject, of_floor)
 }
 
@@ -47,10 +52,12 @@ pub fn alone(time: Duration, subject: &mut impl FnMut()) -> Measured {
     let clock = clock_cost();
     let calls = calls_for_a_round(subject);
     let mut measured = Measured::default();
+    let waited = waited_ns();
     let start = Instant::now();
     while measured.rounds.len() < LEAST_ROUNDS || start.elapsed() < time {
         round(subject, calls, clock, &mut measured);
     }
+    measured.waited = (waited_ns() - waited) / nanoseconds(start.elapsed());
     measured
 }
 
@@ -95,6 +102,60 @@ fn clock_cost() -> f64 {
     super::statistics::quantile(&readings, 0.5)
 }
 
+/// Nanoseconds for which this thread has waited for a processor, from Linux's scheduler.
+fn waited_ns() -> f64 {
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    statistics
+        .split_whitespace()
+        .nth(1)
+        .and_then(|waited| waited.parse().ok())
+        .unwrap_or(0.0)
+}
+
 fn nanoseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::statistics::quantile;
+    use std::hint::black_box;
+
+    fn work(times: u64) {
+        let mut sum = 0_u64;
+        for number in 0..times * 2_000 {
+            sum = black_box(sum.wrapping_mul(31).wrapping_add(number));
+        }
+        black_box(sum);
+    }
+
+    /// Judged by the median of single calls: they are too short for other programs to run in between, whatever the machine does.
+    #[test]
+    fn three_times_the_work_takes_three_times_as_long() {
+        let (triple, single) =
+            in_turns(Duration::from_millis(300), &mut || work(3), &mut || work(1));
+        let ratio = quantile(&triple.calls, 0.5) / quantile(&single.calls, 0.5);
+        assert!((2.4..3.6).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn both_run_equally_many_rounds_however_little_time_there_is() {
+        let (subject, floor) = in_turns(Duration::ZERO, &mut || work(1), &mut || work(2));
+        assert_eq!(
+            (subject.rounds.len(), floor.rounds.len()),
+            (LEAST_ROUNDS, LEAST_ROUNDS)
+        );
+        assert!(
+            subject
+                .rounds
+                .iter()
+                .chain(&floor.rounds)
+                .all(|ns| *ns > 0.0)
+        );
+        assert_eq!(
+            alone(Duration::ZERO, &mut || work(1)).rounds.len(),
+            LEAST_ROUNDS
+        );
+    }
 }

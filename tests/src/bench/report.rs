@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::document::{Circumstances, Earlier};
-use super::{NOISY, Row, Target};
+use super::{Row, Target};
 
 const BAR: usize = 40;
 
@@ -78,8 +78,6 @@ pub fn row(row: &Row, earlier: &[Earlier], style: Style) -> String {
             "  {:.2} × floor (middle half of the rounds: {:.2} to {:.2})",
             ratio.median, ratio.low, ratio.high
         );
-    } else {
-        text.push(' ');
     }
     let _ = writeln!(text, "{}", verdict(row, style));
     if let Some(before) = earlier
@@ -100,18 +98,21 @@ fn verdict(row: &Row, style: Style) -> String {
         Some(true) => format!("  target {target}: {}", style.paint("32", "met")),
         Some(false) => format!("  target {target}: {}", style.paint("31", "missed")),
         None => {
-            let reason = format!(
-                "not judged, the rounds differ by more than {:.0} %: close other programs and run again",
-                NOISY * 100.0
-            );
-            format!("  target {target}: {}", style.paint("33", &reason))
+            let doubt = row.doubt().unwrap_or_default();
+            format!(
+                "  target {target}: {}",
+                style.paint(
+                    "33",
+                    &format!("not judged, {doubt}: close other programs and run again")
+                )
+            )
         }
     }
 }
 
 fn wanted(target: Target) -> String {
     let parts = [
-        target.ratio.map(|most| format!("≤ {most} × floor")),
+        target.ratio.map(|most| format!("≤ {most:.2} × floor")),
         target
             .records_per_second
             .map(|least| format!("≥ {} records/s", count(least))),
@@ -179,6 +180,7 @@ mod tests {
             floor: Some(Summary::of(&[100.0; 4])),
             ratio: Some(Summary::of(&[1.5; 4])),
             call_ns: [148.0, 210.0, 12_345.0],
+            waited: 0.0,
             target: Target {
                 ratio: Some(2.0),
                 records_per_second: Some(3.5e6),
@@ -197,7 +199,7 @@ single_module / per record  6.67 M records/s, 150 ns a record (± 0 %)
   one call: p50 148 ns, p99 210 ns, p99.9 12.3 µs
   subject ████████████████████████████████████████ 150 ns
   floor   ██████████████████████████▋ 100 ns
-  1.50 × floor (middle half of the rounds: 1.50 to 1.50)  target ≤ 2 × floor, ≥ 3.50 M records/s: met
+  1.50 × floor (middle half of the rounds: 1.50 to 1.50)  target ≤ 2.00 × floor, ≥ 3.50 M records/s: met
   before: 120 ns a record, now +25.0 %; 1.20 × floor, now 1.50
 ";
         assert_eq!(printed, expected);
@@ -212,6 +214,7 @@ single_module / per record  6.67 M records/s, 150 ns a record (± 0 %)
             floor: None,
             ratio: None,
             call_ns: [1.0; 3],
+            waited: 0.0,
             target: Target {
                 ns_per_record: Some(50.0),
                 ..Target::default()
