@@ -25,6 +25,9 @@ use crate::tree::Node;
 
 const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
+
+/// Instances that may be alive at once, at most.
+const MAX_INSTANCES: u32 = 100_000;
 const HOUR_MS: u32 = 3_600_000;
 const HOUR_SECONDS: u32 = 3_600;
 const MAX_TEXT_BYTES: usize = 64 << 10;
@@ -139,7 +142,7 @@ fn engine(fields: &mut Fields<'_>) -> Engine {
 
 fn instance_pool(fields: &mut Fields<'_>) -> InstancePool {
     InstancePool {
-        max_pool_size: fields.or("max_pool_size", "Instances alive at once, over all modules and lanes.", 1024, integer(1..=16_000_u32)),
+        max_pool_size: fields.or("max_pool_size", "Instances alive at once, over all modules and lanes.", 1024, integer(1..=MAX_INSTANCES)),
         warmup_instances: fields.or(
             "warmup_instances",
             "Instances of each module that each lane makes ready before a configuration serves.",
@@ -168,6 +171,12 @@ fn instance_pool(fields: &mut Fields<'_>) -> InstancePool {
             "cache_dir",
             "The folder in which compiled modules are kept between runs. By default they are not kept.",
             file_path(),
+        ),
+        cache_max_bytes: fields.or(
+            "cache_max_bytes",
+            "Bytes that the files in `cache_dir` may have together; those that were not used for longest go first.",
+            GIB,
+            integer(KIB * KIB..=1024 * GIB).of(" bytes"),
         ),
     }
 }

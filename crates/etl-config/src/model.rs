@@ -63,6 +63,8 @@ pub struct InstancePool {
     pub max_total_memory_bytes: u64,
     /// Where compiled modules are kept between runs. `None`: nowhere.
     pub cache_dir: Option<PathBuf>,
+    /// Bytes that the files there may have together.
+    pub cache_max_bytes: u64,
 }
 
 /// Where failed records go, unless their pipeline says otherwise.

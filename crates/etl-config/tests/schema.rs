@@ -48,7 +48,7 @@ fn configuration() -> Value {
         "engine": { "lanes": 2, "max_in_flight_records": 10, "max_in_flight_bytes": 65_536, "max_emitted_per_record": 0, "ageing_ms": 1 },
         "instance_pool": {
             "max_pool_size": 1, "warmup_instances": 0, "idle_timeout_seconds": 1, "creation_rate_limit": 1,
-            "max_total_memory_bytes": 65_536, "cache_dir": "cache",
+            "max_total_memory_bytes": 65_536, "cache_dir": "cache", "cache_max_bytes": 1_048_576,
         },
         "modules_dir": "wasm",
         "modules": [{ "id": "m", "path": "m.wasm", "sha256": "00".repeat(32) }],
@@ -210,7 +210,7 @@ fn both_hold_to_the_same_bounds() {
         101,
         1000,
         1024,
-        16_000,
+        100_000,
         65_535,
         65_536,
         3600,

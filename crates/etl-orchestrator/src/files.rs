@@ -57,6 +57,7 @@ impl Files {
                     idle_timeout: budgets.idle_timeout,
                     max_total_memory_bytes: budgets.max_total_memory_bytes,
                     cache_dir: budgets.cache_dir.clone(),
+                    cache_bytes: budgets.cache_max_bytes,
                     ..PoolOptions::default()
                 };
                 Pool::new(options).map_err(|error| {

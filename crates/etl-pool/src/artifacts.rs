@@ -4,11 +4,15 @@
 //! is made with the folder and readable by its owner alone. A file's name is the hash of everything that decides what the compiler
 //! makes: the module, the engine with its version, the processor's features and the instrumentation. A file that is missing, cut or
 //! changed anywhere is compiled again and replaced; one that cannot be written costs a warning and nothing else.
+//!
+//! The folder is bounded: after a file is added, those that were not used for longest go until the rest fits. A use is noted as the file's
+//! time of access, set explicitly, because many systems are mounted to leave it alone. Processes may share a folder: a file appears whole,
+//! by renaming, and one that another process has just removed is compiled again.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::error::{PoolError, PoolErrorKind};
 use crate::module::hex;
@@ -33,40 +37,36 @@ impl Authentic {
 pub(crate) struct Artifacts {
     folder: PathBuf,
     key: [u8; KEY],
+    /// Bytes that its files may have together.
+    limit: u64,
 }
+
+/// The age from which a file that was never finished is taken for one whose writer has died.
+const ABANDONED: Duration = Duration::from_secs(3_600);
 
 impl Artifacts {
     /// Opens a folder, or makes it with a key of its own.
-    pub(crate) fn open(folder: &Path) -> Result<Self, PoolError> {
-        let failed = |error: &dyn std::fmt::Display| {
-            PoolError::new(
+    ///
+    /// `None` where it does not exist yet and there is no room to make it: it would be empty anyway.
+    pub(crate) fn open(folder: &Path, limit: u64) -> Result<Option<Self>, PoolError> {
+        match open_key(folder) {
+            Ok(key) => Ok(Some(Self {
+                folder: folder.to_owned(),
+                key,
+                limit,
+            })),
+            Err(error) if is_full(error.kind()) => {
+                tracing::warn!(folder = %folder.display(), %error, "compiled modules are not cached");
+                Ok(None)
+            }
+            Err(error) => Err(PoolError::new(
                 PoolErrorKind::Cache,
                 format!(
                     "the cache of compiled modules in {} cannot be used: {error}",
                     folder.display()
                 ),
-            )
-        };
-        make_folder(folder).map_err(|error| failed(&error))?;
-        let path = folder.join("key");
-        let key = match new_private_file(&path) {
-            Ok(mut file) => {
-                let mut key = [0; KEY];
-                Random::new().fill(&mut key);
-                file.write_all(&key)
-                    .and_then(|()| file.sync_all())
-                    .map_err(|error| failed(&error))?;
-                key
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                read_key(&path).map_err(|error| failed(&error))?
-            }
-            Err(error) => return Err(failed(&error)),
-        };
-        Ok(Self {
-            folder: folder.to_owned(),
-            key,
-        })
+            )),
+        }
     }
 
     /// The name under which code is kept: a hash over every part, each with its length.
@@ -92,7 +92,8 @@ impl Artifacts {
 
     /// What was kept under this name, if it is there and unchanged.
     pub(crate) fn load(&self, name: &str) -> Option<Authentic> {
-        let mut file = fs::read(self.path(name)).ok()?;
+        let path = self.path(name);
+        let mut file = fs::read(&path).ok()?;
         let body = file.len().checked_sub(MAC)?;
         let mac: [u8; MAC] = file[body..].try_into().ok()?;
         file.truncate(body);
@@ -104,49 +105,135 @@ impl Artifacts {
             );
             return None;
         }
+        // Where this fails, the file looks unused and may go early.
+        let used = fs::FileTimes::new().set_accessed(SystemTime::now());
+        drop(fs::File::open(&path).and_then(|file| file.set_times(used)));
         Some(Authentic(file))
     }
 
     /// Keeps code under this name. The file appears whole or not at all.
     pub(crate) fn store(&self, name: &str, body: &[u8]) {
+        let size = (body.len() + MAC) as u64;
+        if size > self.limit {
+            tracing::warn!(
+                name,
+                size,
+                limit = self.limit,
+                "a compiled module is too large to be cached"
+            );
+            return;
+        }
         if let Err(error) = self.try_store(name, body) {
             tracing::warn!(name, %error, "a compiled module could not be cached");
         }
+        if let Err(error) = self.sweep() {
+            tracing::warn!(%error, "the cache of compiled modules could not be looked through");
+        }
+    }
+
+    /// Removes what was not used for longest until the rest fits, and what was never finished.
+    fn sweep(&self) -> io::Result<()> {
+        let now = SystemTime::now();
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            // Others may remove files meanwhile.
+            let Ok(facts) = entry.metadata() else {
+                continue;
+            };
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("code") => {
+                    let used = facts.accessed().or_else(|_| facts.modified())?;
+                    files.push((used, facts.len(), path));
+                }
+                Some("part") => {
+                    let age = facts
+                        .modified()
+                        .ok()
+                        .and_then(|at| now.duration_since(at).ok());
+                    if age.is_some_and(|age| age > ABANDONED) {
+                        drop(fs::remove_file(path));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
+        files.sort_unstable();
+        for (_, size, path) in files {
+            if total <= self.limit {
+                break;
+            }
+            drop(fs::remove_file(path));
+            total -= size;
+        }
+        Ok(())
     }
 
     fn try_store(&self, name: &str, body: &[u8]) -> io::Result<()> {
-        let mut suffix = [0; 8];
-        Random::new().fill(&mut suffix);
-        let temporary = self.folder.join(format!("{name}.{}", hex(&suffix)));
-        let mut file = new_private_file(&temporary)?;
-        let written = file
-            .write_all(body)
-            .and_then(|()| file.write_all(self.mac(name, body).as_bytes()))
-            .and_then(|()| fs::rename(&temporary, self.path(name)));
-        if written.is_err() {
-            drop(fs::remove_file(&temporary));
-        }
-        written
+        let unfinished = Unfinished::new(&self.folder, &[body, self.mac(name, body).as_bytes()])?;
+        fs::rename(&unfinished.0, self.path(name))
     }
 }
 
-/// The key of a folder that exists. Another process may just be writing it.
-fn read_key(path: &Path) -> io::Result<[u8; KEY]> {
-    for _ in 0..100 {
-        refuse_shared(path)?;
-        let mut key = Vec::new();
-        fs::File::open(path)?
-            .take(KEY as u64 + 1)
-            .read_to_end(&mut key)?;
-        if let Ok(key) = key.try_into() {
-            return Ok(key);
+/// Whether there is no room, or nothing may be written at all.
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+/// A file under a name of its own, removed on drop unless it was renamed.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn new(folder: &Path, parts: &[&[u8]]) -> io::Result<Self> {
+        let mut name = [0; 16];
+        Random::new().fill(&mut name);
+        let this = Self(folder.join(format!("{}.part", hex(&name))));
+        let mut file = new_private_file(&this.0)?;
+        for part in parts {
+            file.write_all(part)?;
         }
-        std::thread::sleep(Duration::from_millis(2));
+        Ok(this)
     }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidData,
-        "its key has another length than 32 bytes",
-    ))
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+/// The key of a folder, which is made if it is not there.
+fn open_key(folder: &Path) -> io::Result<[u8; KEY]> {
+    make_folder(folder)?;
+    let path = folder.join("key");
+    if !path.try_exists()? {
+        let mut key = [0; KEY];
+        Random::new().fill(&mut key);
+        let unfinished = Unfinished::new(folder, &[&key])?;
+        // The key appears whole, once: of two processes that make one, the second finds it there.
+        match fs::hard_link(&unfinished.0, &path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    refuse_shared(&path)?;
+    let mut key = Vec::new();
+    fs::File::open(&path)?
+        .take(KEY as u64 + 1)
+        .read_to_end(&mut key)?;
+    key.try_into().map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "its key has another length than 32 bytes; remove it, and all files beside it are made anew",
+        )
+    })
 }
 
 #[cfg(unix)]
@@ -203,14 +290,20 @@ mod tests {
         tempfile::tempdir().unwrap()
     }
 
+    fn open(folder: &tempfile::TempDir) -> Artifacts {
+        bounded(folder, u64::MAX)
+    }
+
+    fn bounded(folder: &tempfile::TempDir, limit: u64) -> Artifacts {
+        Artifacts::open(folder.path(), limit).unwrap().unwrap()
+    }
+
     #[test]
     fn what_was_kept_comes_back_under_the_same_key() {
         let folder = folder();
         let name = Artifacts::name(&[b"module", b"engine"]);
-        Artifacts::open(folder.path())
-            .unwrap()
-            .store(&name, b"code");
-        let again = Artifacts::open(folder.path()).unwrap();
+        open(&folder).store(&name, b"code");
+        let again = open(&folder);
         assert_eq!(again.load(&name).unwrap().bytes(), b"code");
         assert!(
             again
@@ -223,7 +316,7 @@ mod tests {
     #[test]
     fn a_flipped_bit_anywhere_is_refused() {
         let folder = folder();
-        let artifacts = Artifacts::open(folder.path()).unwrap();
+        let artifacts = open(&folder);
         artifacts.store("name", b"some code");
         let path = artifacts.path("name");
         let good = fs::read(&path).unwrap();
@@ -249,9 +342,106 @@ mod tests {
     fn a_key_that_others_can_read_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let folder = folder();
-        drop(Artifacts::open(folder.path()).unwrap());
+        drop(open(&folder));
         fs::set_permissions(folder.path().join("key"), fs::Permissions::from_mode(0o644)).unwrap();
-        let error = Artifacts::open(folder.path()).unwrap_err();
+        let error = Artifacts::open(folder.path(), u64::MAX).unwrap_err();
         assert_eq!(error.kind(), PoolErrorKind::Cache);
+    }
+
+    /// Bytes of all files that hold code.
+    fn size(folder: &tempfile::TempDir) -> u64 {
+        let files = fs::read_dir(folder.path()).unwrap();
+        files
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.path().extension().is_some_and(|e| e == "code"))
+            .map(|entry| entry.metadata().unwrap().len())
+            .sum()
+    }
+
+    fn age(artifacts: &Artifacts, name: &str, seconds: u64) {
+        let then = SystemTime::now() - Duration::from_secs(seconds);
+        let times = fs::FileTimes::new().set_accessed(then).set_modified(then);
+        let file = fs::File::open(artifacts.path(name)).unwrap();
+        file.set_times(times).unwrap();
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let folder = folder();
+        let artifacts = bounded(&folder, 3 * (100 + MAC as u64));
+        for (name, seconds) in [("a", 300), ("b", 200), ("c", 100)] {
+            artifacts.store(name, &[0; 100]);
+            age(&artifacts, name, seconds);
+        }
+        assert!(artifacts.load("a").is_some(), "used now");
+        artifacts.store("d", &[0; 100]);
+        let there = ["a", "b", "c", "d"].map(|name| artifacts.path(name).exists());
+        assert_eq!(there, [true, false, true, true]);
+        artifacts.store("e", &[0; 1_000]);
+        assert!(!artifacts.path("e").exists(), "larger than all may be");
+        assert!(artifacts.load("c").is_some());
+    }
+
+    #[test]
+    fn what_was_never_finished_goes_in_time() {
+        let folder = folder();
+        let artifacts = open(&folder);
+        for (name, seconds) in [("old.part", 7_200), ("new.part", 60)] {
+            let path = folder.path().join(name);
+            let file = fs::File::create(&path).unwrap();
+            let then = SystemTime::now() - Duration::from_secs(seconds);
+            file.set_times(fs::FileTimes::new().set_modified(then))
+                .unwrap();
+        }
+        artifacts.store("a", b"code");
+        assert!(!folder.path().join("old.part").exists());
+        assert!(folder.path().join("new.part").exists());
+    }
+
+    /// Handles share nothing in memory, so they stand for processes.
+    #[test]
+    fn many_may_share_a_folder() {
+        let folder = folder();
+        let limit = 10 * (100 + MAC as u64);
+        std::thread::scope(|scope| {
+            for writer in 0..8_u8 {
+                let folder = &folder;
+                scope.spawn(move || {
+                    let artifacts = bounded(folder, limit);
+                    for round in 0..100_u8 {
+                        let name = format!("{}", round % 20);
+                        // The same name holds the same, whoever wrote it; it may be gone at any time.
+                        if let Some(found) = artifacts.load(&name) {
+                            assert_eq!(found.bytes(), [round % 20; 100], "writer {writer}");
+                        }
+                        artifacts.store(&name, &[round % 20; 100]);
+                    }
+                });
+            }
+        });
+        let artifacts = bounded(&folder, limit);
+        artifacts.store("last", &[0; 100]);
+        assert!(size(&folder) <= limit);
+        assert!(artifacts.load("last").is_some());
+        let parts = fs::read_dir(folder.path()).unwrap();
+        let parts = parts.filter(|entry| {
+            let path = entry.as_ref().unwrap().path();
+            path.extension().is_some_and(|e| e == "part")
+        });
+        assert_eq!(parts.count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_goes_away_costs_nothing_but_the_cache() {
+        let folder = folder();
+        let artifacts = open(&folder);
+        let path = folder.path().to_owned();
+        folder.close().unwrap();
+        artifacts.store("name", b"code");
+        assert!(artifacts.load("name").is_none());
+        fs::write(&path, b"a file in its place").unwrap();
+        artifacts.store("name", b"code");
+        assert!(artifacts.load("name").is_none());
+        fs::remove_file(path).unwrap();
     }
 }

@@ -18,6 +18,15 @@ use crate::guest::Guest;
 
 pub use native::NativeEngine;
 
+/// How the memories of instances lie in the address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemoryLayout {
+    /// Each reserves 8 GiB of address space, so that code needs no checks: about 16,000 fit into one process.
+    Reserved,
+    /// Each takes little more than it holds, and code checks every access.
+    Compact,
+}
+
 /// What an instance may have, and whom it speaks for.
 #[derive(Clone, Debug)]
 pub struct Setup {

@@ -29,7 +29,7 @@ use stored::{Stored, store};
 pub(crate) const RESERVED: &str = "etl:pool/";
 
 /// Changes whenever the rewriting does, so that code that was made by another one is not loaded.
-pub(crate) const INSTRUMENT_VERSION: u32 = 2;
+pub(crate) const INSTRUMENT_VERSION: u32 = 3;
 
 /// Bytes that one byte of the map stands for, as a power of two.
 pub(crate) const PAGE_SHIFT: u32 = 12;
@@ -454,7 +454,13 @@ impl Reencode for Rewriter {
         memories: &mut MemorySection,
         section: wasmparser::MemorySectionReader<'_>,
     ) -> Result {
-        utils::parse_memory_section(self, memories, section)?;
+        for memory in section {
+            // The host bounds its growth; it alone is without a maximum, and the engine tells it by that from those that are added.
+            memories.memory(MemoryType {
+                maximum: None,
+                ..self.memory_type(memory?)?
+            });
+        }
         let fixed = |pages| MemoryType {
             minimum: pages,
             maximum: Some(pages),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::artifacts::Artifacts;
 use crate::budget::{InstanceBudget, MemoryBudget};
 use crate::caps::Caps;
-use crate::engine::{Engine, NativeEngine};
+use crate::engine::{Engine, MemoryLayout, NativeEngine};
 use crate::error::{PoolError, PoolErrorKind};
 use crate::facts::Facts;
 use crate::module::{Compiled, Module, ModuleSource, hex, sha256};
@@ -33,9 +33,17 @@ pub struct PoolOptions {
     pub unused_module_bytes: usize,
     /// Where compiled modules are kept between runs; `None` is nowhere.
     pub cache_dir: Option<PathBuf>,
+    /// Bytes that the files there may have together; those that were not used for longest go first.
+    pub cache_bytes: u64,
+    /// How the memories of instances lie in the address space; `None` is [`MemoryLayout::Reserved`], which is faster, up to
+    /// [`MOST_RESERVED`] instances, and compact beyond.
+    pub memory_layout: Option<MemoryLayout>,
     /// What a module may contain.
     pub caps: Caps,
 }
+
+/// Instances up to which a pool reserves address space for each by default: they take 80 TiB of the 128 that a process has.
+pub const MOST_RESERVED: usize = 10_000;
 
 impl Default for PoolOptions {
     fn default() -> Self {
@@ -46,6 +54,8 @@ impl Default for PoolOptions {
             max_total_memory_bytes: 4 << 30,
             unused_module_bytes: 64 << 20,
             cache_dir: None,
+            cache_bytes: 1 << 30,
+            memory_layout: None,
             caps: Caps::default(),
         }
     }
@@ -99,7 +109,14 @@ impl Pool {
     /// # Errors
     /// [`PoolErrorKind::Options`] where an option leaves no room for an instance, [`PoolErrorKind::Cache`] where `cache_dir` cannot be used.
     pub fn new(options: PoolOptions) -> Result<Arc<Self>, PoolError> {
-        Self::with_engine(NativeEngine::new()?, options)
+        let layout = options
+            .memory_layout
+            .unwrap_or(if options.max_pool_size > MOST_RESERVED {
+                MemoryLayout::Compact
+            } else {
+                MemoryLayout::Reserved
+            });
+        Self::with_engine(NativeEngine::new(layout)?, options)
     }
 }
 
@@ -118,8 +135,9 @@ impl<E: Engine> Pool<E> {
         let artifacts = options
             .cache_dir
             .as_deref()
-            .map(Artifacts::open)
-            .transpose()?;
+            .map(|folder| Artifacts::open(folder, options.cache_bytes))
+            .transpose()?
+            .flatten();
         Ok(Arc::new(Self {
             engine,
             artifacts,

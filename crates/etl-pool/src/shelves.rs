@@ -20,6 +20,7 @@ use etl_abi::response::ResponseReader;
 use crate::budget::{Permit, Refusal};
 use crate::engine::{Engine, Instance, NativeEngine};
 use crate::error::{CallError, FailureKind};
+use crate::execution::Sampling;
 use crate::facts::Abi;
 use crate::pool::Pool;
 use crate::results::{self, Placeless, Results};
@@ -45,6 +46,7 @@ struct Shelf<E: Engine> {
     /// The lane's count of calls when this shelf was last used.
     last_used: u64,
     counts: LaneCounts,
+    sampling: Sampling,
     results: Option<Results>,
 }
 
@@ -91,6 +93,7 @@ impl<E: Engine> Default for Shelf<E> {
             idle: Vec::new(),
             last_used: 0,
             counts: LaneCounts::default(),
+            sampling: Sampling::default(),
             results: None,
         }
     }
@@ -171,7 +174,7 @@ impl<E: Engine> Shelves<E> {
         deadline: Instant,
     ) -> Result<usize, CallError> {
         while self.shelf(template).idle.len() < count {
-            let mut slot = self.make(template, deadline)?;
+            let mut slot = self.make(template, Spare::Others, deadline)?;
             slot.idle_since = Some(Instant::now());
             self.shelf(template).idle.push(slot);
         }
@@ -244,7 +247,11 @@ impl<E: Engine> Shelves<E> {
         };
         let slot = match taken {
             Some(slot) => slot,
-            None => self.make(template, deadline)?,
+            None => {
+                let slot = self.make(template, Spare::Any, deadline)?;
+                template.counts.missed();
+                slot
+            }
         };
         let now = self.calls;
         let shelf = self.shelf(template);
@@ -261,10 +268,13 @@ impl<E: Engine> Shelves<E> {
     fn make(
         &mut self,
         template: &Arc<Template<E>>,
+        spare: Spare,
         deadline: Instant,
     ) -> Result<Slot<E>, CallError> {
         let pool = Arc::clone(&self.pool);
         loop {
+            // What the engine said, where it was the engine that had no room.
+            let mut reason = None;
             let refusal = match pool.instances.try_take(&template.budget, Instant::now()) {
                 Ok(permit) => {
                     let code = template
@@ -286,18 +296,29 @@ impl<E: Engine> Shelves<E> {
                             });
                         }
                         // The memory of all instances is used up: as if their number were.
-                        Err(error) if error.kind() == FailureKind::PoolExhausted => Refusal::Pool,
+                        Err(error) if error.kind() == FailureKind::PoolExhausted => {
+                            reason = Some(error);
+                            Refusal::Pool
+                        }
                         Err(error) => return Err(error),
                     }
                 }
                 Err(refusal) => refusal,
             };
             // Places that this lane holds for later are given up first. Where the template is at its own limit, only its own count.
-            let own_only = refusal == Refusal::Template;
-            if !matches!(refusal, Refusal::Rate(_)) && self.give_up_one(template, own_only) {
+            let given_up = match (refusal, spare) {
+                (Refusal::Rate(_), _) | (Refusal::Template, Spare::Others) => false,
+                (Refusal::Template, Spare::Any) => self.give_up_one(|id| id == template.id),
+                (Refusal::Pool, Spare::Any) => self.give_up_one(|_| true),
+                (Refusal::Pool, Spare::Others) => self.give_up_one(|id| id != template.id),
+            };
+            if given_up {
                 continue;
             }
             if Instant::now() >= deadline {
+                if let Some(reason) = reason {
+                    return Err(reason);
+                }
                 let why = match refusal {
                     Refusal::Template => format!(
                         "all {} instances of the module are in use",
@@ -315,10 +336,11 @@ impl<E: Engine> Shelves<E> {
     }
 
     /// Drops one idle instance: the coldest of the shelf that was not used for longest.
-    fn give_up_one(&mut self, template: &Template<E>, own_only: bool) -> bool {
-        let candidates = self.shelves.iter_mut().filter(|shelf| {
-            !shelf.idle.is_empty() && (!own_only || shelf.template_id == template.id)
-        });
+    fn give_up_one(&mut self, may: impl Fn(u64) -> bool) -> bool {
+        let candidates = self
+            .shelves
+            .iter_mut()
+            .filter(|shelf| !shelf.idle.is_empty() && may(shelf.template_id));
         match candidates.min_by_key(|shelf| shelf.last_used) {
             Some(shelf) => {
                 shelf.idle.remove(0);
@@ -449,6 +471,14 @@ impl<E: Engine> Shelves<E> {
     }
 }
 
+/// Which idle instances of its own a lane may give up for a new one.
+#[derive(Clone, Copy)]
+enum Spare {
+    Any,
+    /// Those of other templates: what is made ready does not take the place of what was made ready just before.
+    Others,
+}
+
 /// A failed crossing.
 struct Failed {
     error: CallError,
@@ -481,10 +511,16 @@ impl<E: Engine> Lease<'_, E> {
                 "the instance is gone",
             ));
         };
+        let weight = self.shelf.sampling.next();
+        let started = (weight > 0).then(Instant::now);
         let outcome = match self.template.module.compiled.abi {
             Abi::V1 => process(&mut slot.instance, records, deadline),
             Abi::Legacy => transform(&mut slot.instance, records, deadline),
         };
+        if let Some(started) = started {
+            let took = started.elapsed();
+            self.template.counts.execution.add(took, weight);
+        }
         match outcome {
             Ok(answer) => {
                 slot.served += 1;

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::FailureKind;
+use crate::execution::Histogram;
 
 /// Counts of one template, over all lanes.
 #[derive(Debug, Default)]
@@ -14,9 +15,11 @@ pub(crate) struct Counts {
     records: AtomicU64,
     created: AtomicU64,
     destroyed: AtomicU64,
+    misses: AtomicU64,
     cache_hits: AtomicU64,
     cache_misses: AtomicU64,
     failures: [AtomicU64; FailureKind::ALL.len()],
+    pub(crate) execution: Histogram,
 }
 
 /// What happened to a template's instances, over all lanes since it was made.
@@ -32,6 +35,8 @@ pub struct TemplateStats {
     pub created: u64,
     /// Instances that are gone.
     pub destroyed: u64,
+    /// Crossings that found no warm instance, so that one had to be made.
+    pub misses: u64,
     /// Records answered from the result cache.
     pub cache_hits: u64,
     /// Records that were looked for there in vain.
@@ -47,7 +52,7 @@ impl TemplateStats {
         if crossings == 0 {
             return 0.0;
         }
-        crossings.saturating_sub(self.created) as f64 / crossings as f64
+        crossings.saturating_sub(self.misses) as f64 / crossings as f64
     }
 }
 
@@ -75,6 +80,10 @@ impl Counts {
         self.destroyed.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn missed(&self) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn cached(&self, hits: u64, misses: u64) {
         self.cache_hits.fetch_add(hits, Ordering::Relaxed);
         self.cache_misses.fetch_add(misses, Ordering::Relaxed);
@@ -95,6 +104,7 @@ impl Counts {
             instances: created.saturating_sub(destroyed),
             created,
             destroyed,
+            misses: read(&self.misses),
             cache_hits: read(&self.cache_hits),
             cache_misses: read(&self.cache_misses),
             failures: std::array::from_fn(|index| read(&self.failures[index])),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::budget::TemplateBudget;
 use crate::engine::{Engine, NativeEngine, Setup};
 use crate::error::{PoolError, PoolErrorKind};
+use crate::execution::Execution;
 use crate::guest::Guest;
 use crate::module::Module;
 use crate::stats::{Counts, TemplateStats};
@@ -168,6 +169,11 @@ impl<E: Engine> Template<E> {
     /// What happened to its instances so far.
     pub fn stats(&self) -> TemplateStats {
         self.counts.read()
+    }
+
+    /// How long its guests took for a crossing, over all lanes since the template was made.
+    pub fn execution(&self) -> Execution {
+        self.counts.execution.read()
     }
 
     /// For how long results may be used again, if at all.

@@ -84,7 +84,7 @@ struct Vetting<'a> {
 fn invalid(error: wasmparser::BinaryReaderError) -> PoolError {
     PoolError::new(
         PoolErrorKind::Invalid,
-        format!("not an acceptable WebAssembly module: {error}"),
+        format!("is not an acceptable WebAssembly module: {error}"),
     )
 }
 
@@ -95,7 +95,7 @@ impl Vetting<'_> {
         if !bytes.starts_with(b"\0asm") {
             return Err(PoolError::new(
                 PoolErrorKind::Invalid,
-                "not a WebAssembly module: it does not start with \\0asm",
+                "is not a WebAssembly module: it does not start with \\0asm",
             ));
         }
         let mut validator = Validator::new_with_features(features());
@@ -119,7 +119,7 @@ impl Vetting<'_> {
         }
         Err(PoolError::new(
             PoolErrorKind::TooLarge,
-            format!("module has {count} {what}, more than the {cap} allowed"),
+            format!("has {count} {what}, more than the {cap} allowed"),
         ))
     }
 

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{ECHO, legacy, on_poison, v1, wasm};
-use etl_pool::NativeEngine;
 use etl_pool::testing::{Behaviour, FakeEngine, engine_suite};
+use etl_pool::{MemoryLayout, NativeEngine};
 
 #[test]
 fn the_fake_engine_passes() {
@@ -13,7 +13,9 @@ fn the_fake_engine_passes() {
 
 #[test]
 fn the_native_engine_passes() {
-    engine_suite(|| NativeEngine::new().unwrap(), native_module);
+    for layout in [MemoryLayout::Reserved, MemoryLayout::Compact] {
+        engine_suite(|| NativeEngine::new(layout).unwrap(), native_module);
+    }
 }
 
 fn native_module(behaviour: Behaviour) -> Vec<u8> {

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{
-    ECHO, in_ms, legacy, on_poison, pool, record, records, template, template_with, v1, wasm, words,
+    ECHO, in_ms, laid_out, legacy, on_poison, pool, record, records, template, template_with, v1,
+    wasm, words,
 };
-use etl_pool::{FailureKind, InstanceOptions, Isolation, Pool, PoolOptions, Shelves, Template};
+use etl_pool::{
+    FailureKind, InstanceOptions, Isolation, MemoryLayout, Pool, PoolOptions, Shelves, Template,
+};
 
 /// What a guest does when it meets a poisoned record: fields it needs, the instructions, and how the call must end.
 struct Attack {
@@ -307,20 +310,22 @@ fn survives(pool: &Arc<Pool>, shelves: &mut Shelves, template: &Arc<Template>, a
 
 #[test]
 fn every_attack_costs_its_record_alone() {
-    let pool = pool();
-    let mut shelves = pool.shelves();
-    for isolation in [Isolation::Instance, Isolation::Record] {
-        for attack in ATTACKS {
-            let options = InstanceOptions {
-                isolation,
-                ..InstanceOptions::default()
-            };
-            let template = template_with(&pool, &on_poison(attack.extra, attack.then), options);
-            survives(&pool, &mut shelves, &template, attack);
+    for layout in [MemoryLayout::Reserved, MemoryLayout::Compact] {
+        let pool = laid_out(layout);
+        let mut shelves = pool.shelves();
+        for isolation in [Isolation::Instance, Isolation::Record] {
+            for attack in ATTACKS {
+                let options = InstanceOptions {
+                    isolation,
+                    ..InstanceOptions::default()
+                };
+                let template = template_with(&pool, &on_poison(attack.extra, attack.then), options);
+                survives(&pool, &mut shelves, &template, attack);
+            }
         }
+        drop(shelves);
+        assert_eq!((pool.instances(), pool.memory_bytes()), (0, 0));
     }
-    drop(shelves);
-    assert_eq!((pool.instances(), pool.memory_bytes()), (0, 0));
 }
 
 /// Pointers, lengths and packed results around every edge, in every place where a guest returns one.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{GIB, HOUR_MS, HOUR_SECONDS, KIB, identifier};
+use super::{GIB, HOUR_MS, HOUR_SECONDS, KIB, MAX_INSTANCES, identifier};
 use crate::MAX_PATTERN_BYTES;
 use crate::model::{
     CircuitBreaker, Condition, FilterKind, FilterTree, InstanceConfig, Isolation, ModuleUse,
@@ -430,7 +430,7 @@ fn instance_config(fields: &mut Fields<'_>) -> InstanceConfig {
     let max_concurrent_instances = fields.optional(
         "max_concurrent_instances",
         "Instances of this module with this configuration alive at once, over all lanes. By default only `max_pool_size` holds.",
-        integer(1..=16_000_u32),
+        integer(1..=MAX_INSTANCES),
     );
     let caching = fields.or(
         "enable_caching",

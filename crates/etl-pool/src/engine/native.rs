@@ -3,6 +3,7 @@
 //! - `compile`: rewrites a module so that it can be stopped, and compiles it within its time;
 //! - `leash` and `watchdog`: how a guest is stopped;
 //! - `memory`: limits and accounts for linear memories and tables;
+//! - `compact`: memories that take little address space;
 //! - `imports`: the host functions of `offer`;
 //! - `instance`: instances and calls into them;
 //! - `snapshot`: their first state, and the way back to it;
@@ -10,6 +11,7 @@
 
 #![allow(unsafe_code)]
 
+mod compact;
 mod compile;
 mod failure;
 mod imports;
@@ -22,7 +24,7 @@ mod watchdog;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Engine, Setup};
+use super::{Engine, MemoryLayout, Setup};
 use crate::artifacts::Authentic;
 use crate::caps::Caps;
 use crate::error::{CallError, PoolError, PoolErrorKind};
@@ -37,6 +39,7 @@ use watchdog::Watchdog;
 /// Compiles to machine code and runs it in this process.
 pub struct NativeEngine {
     engine: wasmer::Engine,
+    layout: MemoryLayout,
     watchdog: Watchdog,
 }
 
@@ -45,9 +48,10 @@ impl NativeEngine {
     ///
     /// # Errors
     /// [`PoolErrorKind::Options`] where no thread can be had.
-    pub fn new() -> Result<Self, PoolError> {
+    pub fn new(layout: MemoryLayout) -> Result<Self, PoolError> {
         Ok(Self {
-            engine: compile::engine(),
+            engine: compile::engine(layout),
+            layout,
             watchdog: Watchdog::start().map_err(|error| {
                 PoolError::new(
                     PoolErrorKind::Options,
@@ -89,7 +93,7 @@ impl Engine for NativeEngine {
     }
 
     fn fingerprint(&self) -> String {
-        compile::fingerprint(&self.engine)
+        compile::fingerprint(&self.engine, self.layout)
     }
 
     fn freeze(&self, code: &Code) -> Option<Vec<u8>> {
@@ -112,6 +116,6 @@ impl Engine for NativeEngine {
         lane: &Arc<Leash>,
         deadline: Instant,
     ) -> Result<NativeInstance, CallError> {
-        NativeInstance::new(&self.engine, code, setup, lane, deadline)
+        NativeInstance::new(&self.engine, self.layout, code, setup, lane, deadline)
     }
 }

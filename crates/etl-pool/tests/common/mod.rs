@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use etl_abi::NewRecord;
 use etl_pool::{
-    CallError, InstanceOptions, ModuleSource, Pool, PoolError, PoolOptions, Template, Verdicts,
+    CallError, InstanceOptions, MemoryLayout, ModuleSource, Pool, PoolError, PoolOptions, Template,
+    Verdicts,
 };
 
 /// Compiles text to a module's bytes.
@@ -96,6 +97,46 @@ pub fn legacy() -> Vec<u8> {
 
 pub fn pool() -> Arc<Pool> {
     Pool::new(PoolOptions::default()).expect("the default options are valid")
+}
+
+pub fn laid_out(layout: MemoryLayout) -> Arc<Pool> {
+    let options = PoolOptions {
+        memory_layout: Some(layout),
+        ..PoolOptions::default()
+    };
+    Pool::new(options).expect("the options are valid")
+}
+
+/// A figure of this process, in kibibytes: `VmRSS`, `VmSize`.
+pub fn status(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with(field))
+        .expect("a known field");
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|value| value.parse().ok())
+        .expect("a number")
+}
+
+/// Mappings that this process has.
+pub fn mappings() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux");
+    maps.lines().count()
+}
+
+/// Files that this process has open.
+pub fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("Linux").count()
+}
+
+/// How often a test repeats what it looks at: the default, or what the environment asks for.
+pub fn count(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is no number: {text}"))
+    })
 }
 
 pub fn load(pool: &Arc<Pool>, bytes: &[u8]) -> Result<Arc<etl_pool::Module>, PoolError> {

@@ -8,6 +8,8 @@ use wasmer::sys::{
 use wasmer::{Engine, Module};
 use wasmer_types::{CompilationProgressCallback, UserAbort};
 
+use super::super::MemoryLayout;
+use super::memory::CompilingTunables;
 use crate::artifacts::Authentic;
 use crate::caps::Caps;
 use crate::error::{PoolError, PoolErrorKind};
@@ -35,7 +37,7 @@ impl std::fmt::Debug for Code {
 }
 
 /// The compiler, with the features that vetting accepts, and a second memory for the map of `instrument`.
-pub(super) fn engine() -> Engine {
+pub(super) fn engine(layout: MemoryLayout) -> Engine {
     let mut compiler = Cranelift::default();
     compiler.opt_level(CraneliftOptLevel::Speed);
     let mut features = Features::new();
@@ -45,14 +47,16 @@ pub(super) fn engine() -> Engine {
         .exceptions(false)
         .memory64(false);
     let compiler: Box<dyn CompilerConfig> = Box::new(compiler);
-    EngineBuilder::new(compiler)
+    let mut engine: Engine = EngineBuilder::new(compiler)
         .set_features(Some(features))
         .engine()
-        .into()
+        .into();
+    engine.set_tunables(CompilingTunables(layout));
+    engine
 }
 
 /// What decides the code that is made of a module, apart from the module.
-pub(super) fn fingerprint(engine: &Engine) -> String {
+pub(super) fn fingerprint(engine: &Engine, layout: MemoryLayout) -> String {
     let target = engine.target();
     let mut features: Vec<String> = target
         .cpu_features()
@@ -61,7 +65,7 @@ pub(super) fn fingerprint(engine: &Engine) -> String {
         .collect();
     features.sort_unstable();
     format!(
-        "wasmer 7.4.2 cranelift speed; {}; {}; instrument {INSTRUMENT_VERSION}",
+        "wasmer 7.4.2 cranelift speed; {}; {}; instrument {INSTRUMENT_VERSION}; {layout:?}",
         target.triple(),
         features.join(",")
     )

@@ -10,7 +10,7 @@ use etl_abi::{names, unpack};
 use wasmer::sys::NativeEngineExt;
 use wasmer::{Engine, FunctionEnv, Memory, Store, TypedFunction, WasmTypeList};
 
-use super::super::{Instance, Setup};
+use super::super::{Instance, MemoryLayout, Setup};
 use super::compile::Code;
 use super::failure;
 use super::imports::{self, Host};
@@ -50,6 +50,7 @@ fn invalid(message: impl Into<String>) -> CallError {
 impl NativeInstance {
     pub(super) fn new(
         engine: &Engine,
+        layout: MemoryLayout,
         code: &Code,
         setup: &Setup,
         leash: &Arc<Leash>,
@@ -59,7 +60,13 @@ impl NativeInstance {
         let state = Arc::new(CallState::default());
         state.begin();
         let mut engine = engine.clone();
-        engine.set_tunables(GuestTunables::new(setup, &state, leash));
+        engine.set_tunables(GuestTunables::new(
+            layout,
+            setup,
+            &code.facts,
+            &state,
+            leash,
+        ));
         let mut store = Store::new(engine);
         let env = FunctionEnv::new(&mut store, Host::new(Arc::clone(&setup.guest)));
         let externs = imports::externs(&mut store, code, &env);

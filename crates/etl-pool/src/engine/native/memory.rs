@@ -1,9 +1,9 @@
 //! Limits and accounts for what an instance may have.
 //!
 //! The runtime asks [`GuestTunables`] for every memory and table of an instance. Tables get the limit as their maximum, so that
-//! growing beyond it fails as it does for any table. A memory is the runtime's own, wrapped: the wrapper takes every byte from the
-//! budget of all instances before it is there, refuses growth beyond the limit, and notes the refusal, so that a trap that follows can be
-//! told as what it is.
+//! growing beyond it fails as it does for any table. A memory is the runtime's own or a `compact` one, wrapped: the wrapper takes every byte
+//! from the budget of all instances before it is there, refuses growth beyond the limit, and notes the refusal, so that a trap that
+//! follows can be told as what it is.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -13,13 +13,67 @@ use wasmer::sys::vm::{LinearMemory, VMMemory, VMMemoryDefinition, VMTable, VMTab
 use wasmer::sys::{BaseTunables, Tunables};
 use wasmer::{MemoryError, MemoryStyle, MemoryType, Pages, TableStyle, TableType};
 
-use super::super::Setup;
+use super::super::{MemoryLayout, Setup};
+use super::compact::Compact;
 use super::leash::{self, Leash};
 use crate::budget::MemoryBudget;
+use crate::facts::Facts;
 use crate::guest::CallState;
+
+/// How a memory is compiled for. The guest's is told from the host's own by having no maximum, see `instrument`.
+fn style(layout: MemoryLayout, memory: &MemoryType) -> MemoryStyle {
+    match layout {
+        MemoryLayout::Compact if memory.maximum.is_none() => MemoryStyle::Dynamic {
+            offset_guard_size: 0,
+        },
+        MemoryLayout::Compact | MemoryLayout::Reserved => MemoryStyle::Static,
+    }
+}
+
+/// What modules are compiled with. Makes nothing.
+pub(super) struct CompilingTunables(pub(super) MemoryLayout);
+
+impl Tunables for CompilingTunables {
+    fn memory_style(&self, memory: &MemoryType) -> MemoryStyle {
+        style(self.0, memory)
+    }
+
+    fn table_style(&self, table: &TableType) -> TableStyle {
+        BaseTunables::new().table_style(table)
+    }
+
+    fn create_host_memory(&self, _: &MemoryType, _: &MemoryStyle) -> Result<VMMemory, MemoryError> {
+        Err(MemoryError::Generic(NOTHING.to_owned()))
+    }
+
+    unsafe fn create_vm_memory(
+        &self,
+        _: &MemoryType,
+        _: &MemoryStyle,
+        _: NonNull<VMMemoryDefinition>,
+    ) -> Result<VMMemory, MemoryError> {
+        Err(MemoryError::Generic(NOTHING.to_owned()))
+    }
+
+    fn create_host_table(&self, _: &TableType, _: &TableStyle) -> Result<VMTable, String> {
+        Err(NOTHING.to_owned())
+    }
+
+    unsafe fn create_vm_table(
+        &self,
+        _: &TableType,
+        _: &TableStyle,
+        _: NonNull<VMTableDefinition>,
+    ) -> Result<VMTable, String> {
+        Err(NOTHING.to_owned())
+    }
+}
+
+const NOTHING: &str = "an engine that only compiles has no instances";
 
 /// What one instance is made with.
 pub(super) struct GuestTunables {
+    layout: MemoryLayout,
     memory_limit: u64,
     table_elements: u32,
     budget: Arc<MemoryBudget>,
@@ -30,15 +84,38 @@ pub(super) struct GuestTunables {
 }
 
 impl GuestTunables {
-    pub(super) fn new(setup: &Setup, state: &Arc<CallState>, leash: &Arc<Leash>) -> Self {
+    pub(super) fn new(
+        layout: MemoryLayout,
+        setup: &Setup,
+        facts: &Facts,
+        state: &Arc<CallState>,
+        leash: &Arc<Leash>,
+    ) -> Self {
+        // Rewriting has taken the module's own maximum away.
+        let own = facts.memory_maximum_bytes.unwrap_or(u64::MAX);
         Self {
-            memory_limit: setup.memory_limit_bytes,
+            layout,
+            memory_limit: setup.memory_limit_bytes.min(own),
             table_elements: setup.table_elements,
             budget: Arc::clone(&setup.guest.memory),
             state: Arc::clone(state),
             leash: Arc::clone(leash),
             memories: AtomicU32::new(0),
         }
+    }
+
+    /// The operating system has no more: what an operator can do about it.
+    fn refused(&self, error: &MemoryError) -> MemoryError {
+        let cure = match self.layout {
+            MemoryLayout::Reserved => {
+                "an instance reserves 8 GiB of address space; a max_pool_size over 10,000 makes instances compact, `ulimit -v` and \
+                 vm.max_map_count (two mappings an instance) may be the limit"
+            }
+            MemoryLayout::Compact => {
+                "the machine's memory, `ulimit -v` or vm.max_map_count may be the limit"
+            }
+        };
+        MemoryError::Generic(format!("the system refuses more memory ({error}): {cure}"))
     }
 
     fn limited_table(&self, ty: &TableType) -> Result<TableType, String> {
@@ -80,7 +157,7 @@ impl GuestTunables {
             bytes: minimum,
         };
         Ok(VMMemory(Box::new(Limited {
-            inner: make(ty)?,
+            inner: make(ty).map_err(|error| self.refused(&error))?,
             limit: self.memory_limit,
             account,
             state: Arc::clone(&self.state),
@@ -90,7 +167,7 @@ impl GuestTunables {
 
 impl Tunables for GuestTunables {
     fn memory_style(&self, memory: &MemoryType) -> MemoryStyle {
-        BaseTunables::new().memory_style(memory)
+        style(self.layout, memory)
     }
 
     fn table_style(&self, table: &TableType) -> TableStyle {
@@ -118,12 +195,23 @@ impl Tunables for GuestTunables {
         }
         if index > 1 {
             // The map: the host's own, and as small as what the guest has written, a byte for each page.
-            // SAFETY: as below.
-            return unsafe { VMMemory::from_definition(ty, style, vm_definition_location) };
+            // SAFETY: as below. Code for it makes no checks, and needs none: see `compact`.
+            return unsafe { Compact::memory(ty, style, vm_definition_location) }
+                .map_err(|error| self.refused(&error));
         }
         self.limited_memory(ty, |ty| {
-            // SAFETY: the caller promises that the location is valid for as long as the memory; it is handed on unchanged.
-            unsafe { VMMemory::from_definition(ty, style, vm_definition_location) }
+            // SAFETY: the caller promises that the location is valid for as long as the memory; it is handed on unchanged. The code was
+            // compiled for this style, which the artifact carries: with checks for a compact memory, without for a reserved one.
+            unsafe {
+                match style {
+                    MemoryStyle::Dynamic { .. } => {
+                        Compact::memory(ty, style, vm_definition_location)
+                    }
+                    MemoryStyle::Static => {
+                        VMMemory::from_definition(ty, style, vm_definition_location)
+                    }
+                }
+            }
         })
     }
 

@@ -1,0 +1,248 @@
+//! Many instances in one process, and what each takes: address space, mappings, memory.
+//!
+//! The figures are those of the whole process, so these tests take turns; and what the system refuses is tried in a process of its own.
+
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use common::{
+    ECHO, in_ms, laid_out, mappings, on_poison, record, records, status, template, template_with,
+    v1, wasm, words,
+};
+use etl_pool::{
+    FailureKind, InstanceOptions, Isolation, MemoryLayout, Pool, PoolOptions, Template,
+};
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A guest of one page that keeps every record.
+fn small() -> Vec<u8> {
+    wasm(
+        r#"(module (memory (export "memory") 1)
+             (func (export "etl_alloc_v1") (param i32) (result i32) (i32.const 1024))
+             (func (export "etl_process_v1") (param i32 i32) (result i64) (i64.const 0)))"#,
+    )
+}
+
+fn large_pool(layout: MemoryLayout) -> Arc<Pool> {
+    Pool::new(PoolOptions {
+        max_pool_size: 60_000,
+        max_total_memory_bytes: 64 << 30,
+        memory_layout: Some(layout),
+        ..PoolOptions::default()
+    })
+    .unwrap()
+}
+
+#[test]
+fn compact_instances_take_little_of_everything() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    const COUNT: usize = 2_000;
+    for (isolation, kibibytes) in [(Isolation::Instance, 128), (Isolation::Record, 128 + 1_024)] {
+        let pool = large_pool(MemoryLayout::Compact);
+        let options = InstanceOptions {
+            isolation,
+            ..InstanceOptions::default()
+        };
+        let template = template_with(&pool, &small(), options);
+        let mut shelves = pool.shelves();
+        shelves.warm(&template, 10, in_ms(10_000)).unwrap();
+        let before = (status("VmSize"), mappings(), status("VmRSS"));
+        let made = shelves.warm(&template, 10 + COUNT, in_ms(60_000)).unwrap();
+        assert_eq!(made, 10 + COUNT);
+        let address_space = (status("VmSize") - before.0) / COUNT as u64;
+        let resident = status("VmRSS").saturating_sub(before.2) / COUNT as u64;
+        let mapped = mappings().saturating_sub(before.1);
+        println!(
+            "{isolation:?}: {address_space} KiB of address space and {resident} KiB resident each, {mapped} mappings more"
+        );
+        assert!(
+            address_space <= kibibytes,
+            "{isolation:?}: {address_space} KiB each"
+        );
+        assert!(resident <= 64, "{isolation:?}: {resident} KiB each");
+        assert!(mapped <= COUNT / 10, "{isolation:?}: {mapped} mappings");
+        let verdicts = shelves
+            .call(&template, &[record(b"a")], in_ms(5_000))
+            .unwrap();
+        assert_eq!(words(&verdicts), ["keep"]);
+        drop(shelves);
+        assert_eq!((pool.instances(), pool.memory_bytes()), (0, 0));
+        let left = status("VmSize").saturating_sub(before.0);
+        assert!(left < 64 << 10, "{isolation:?}: {left} KiB left behind");
+    }
+}
+
+#[test]
+fn a_pool_for_many_is_compact_by_itself() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let each = |max_pool_size| {
+        let pool = Pool::new(PoolOptions {
+            max_pool_size,
+            ..PoolOptions::default()
+        })
+        .unwrap();
+        let template = template(&pool, &small());
+        let mut shelves = pool.shelves();
+        let before = status("VmSize");
+        shelves.warm(&template, 20, in_ms(10_000)).unwrap();
+        (status("VmSize") - before) / 20
+    };
+    assert!(each(50_000) < 1 << 10);
+    assert!(each(100) > 8 << 20, "memories are reserved, and fast");
+}
+
+/// A guest that grows in the middle of its work finds everything where it was.
+#[test]
+fn a_compact_memory_moves_unseen() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let pool = laid_out(MemoryLayout::Compact);
+    for isolation in [Isolation::Instance, Isolation::Record] {
+        let options = InstanceOptions {
+            isolation,
+            ..InstanceOptions::default()
+        };
+        let guest = v1(
+            "",
+            &format!(
+                "(drop (memory.grow (i32.const 1))) (i32.store8 (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 1)) (i32.const 7)) {ECHO}"
+            ),
+        );
+        let template = template_with(&pool, &guest, options);
+        let mut shelves = pool.shelves();
+        for _ in 0..40 {
+            let verdicts = shelves
+                .call(&template, &records(&["one", "two"]), in_ms(5_000))
+                .unwrap();
+            assert_eq!(words(&verdicts), ["=one", "=two"]);
+        }
+    }
+}
+
+/// More than fit are asked for: what fits is made, and the error comes in time.
+#[test]
+fn what_is_made_ready_does_not_displace_itself() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    for (max_pool_size, most) in [(3, None), (100, Some(3))] {
+        let pool = Pool::new(PoolOptions {
+            max_pool_size,
+            ..PoolOptions::default()
+        })
+        .unwrap();
+        let options = InstanceOptions {
+            max_concurrent_instances: most,
+            ..InstanceOptions::default()
+        };
+        let template = template_with(&pool, &small(), options);
+        let mut shelves = pool.shelves();
+        let error = shelves.warm(&template, 5, in_ms(50)).unwrap_err();
+        assert_eq!(error.kind(), FailureKind::PoolExhausted);
+        assert_eq!((shelves.idle(), template.stats().created), (3, 3));
+    }
+}
+
+/// The memories of all bombs together, and nothing else, are what they cost.
+#[test]
+fn a_thousand_bombs_at_once_cost_what_they_may() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    const BOMBS: u64 = 1_000;
+    const LIMIT: u64 = 1 << 20;
+    let tables = "(table $t 0 funcref)";
+    let grow_tables = "(loop $t (br_if $t (i32.ne (table.grow $t (ref.null func) (i32.const 1000)) (i32.const -1))))";
+    let grow = "(loop $l (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then \
+                (memory.fill (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 65536)) (i32.const 7) (i32.const 65536)) (br $l))))";
+    for (extra, then, table_bytes) in [
+        ("", grow.to_owned(), 0),
+        (tables, format!("{grow_tables} {grow}"), 1 << 20),
+    ] {
+        for layout in [MemoryLayout::Reserved, MemoryLayout::Compact] {
+            let pool = Pool::new(PoolOptions {
+                max_pool_size: BOMBS as usize,
+                max_total_memory_bytes: BOMBS * LIMIT,
+                memory_layout: Some(layout),
+                ..PoolOptions::default()
+            })
+            .unwrap();
+            let guest = on_poison(extra, &then);
+            let before = status("VmRSS");
+            let mut lanes = Vec::new();
+            let mut templates: Vec<Arc<Template>> = Vec::new();
+            for index in 0..BOMBS {
+                // A configuration of its own makes it a template, and so an instance, of its own, which stays alive.
+                let options = InstanceOptions {
+                    memory_limit_bytes: LIMIT,
+                    custom_config_json: index.to_string().into_bytes(),
+                    ..InstanceOptions::default()
+                };
+                templates.push(template_with(&pool, &guest, options));
+                if index % 250 == 0 {
+                    lanes.push(pool.shelves());
+                }
+                let lane = lanes.last_mut().unwrap();
+                let verdicts = lane
+                    .call(&templates[index as usize], &records(&["!"]), in_ms(10_000))
+                    .unwrap();
+                assert_eq!(words(&verdicts), ["=!"], "{index}");
+            }
+            assert_eq!(pool.instances(), BOMBS as usize);
+            assert_eq!(pool.memory_bytes(), BOMBS * LIMIT);
+            let resident = (status("VmRSS") - before) << 10;
+            let allowed = BOMBS * (LIMIT + table_bytes) * 105 / 100;
+            assert!(
+                resident <= allowed,
+                "{layout:?}: {resident} bytes resident, {allowed} allowed"
+            );
+        }
+    }
+}
+
+/// Marks the process that is started with little address space.
+const SHORT: &str = "ETL_POOL_TEST_SHORT_OF_ADDRESS_SPACE";
+
+#[test]
+fn a_system_that_refuses_is_an_error_that_helps() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let test = std::env::current_exe().unwrap();
+    // Kibibytes: room for three memories of 8 GiB and something beside them.
+    let status = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -v 32000000 && exec \"$0\" --exact --nocapture short_of_address_space",
+        ])
+        .arg(test)
+        .env(SHORT, "1")
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn short_of_address_space() {
+    if std::env::var_os(SHORT).is_none() {
+        return;
+    }
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let pool = laid_out(MemoryLayout::Reserved);
+    let template = template(&pool, &v1("", ECHO));
+    let mut shelves = pool.shelves();
+    let error = shelves.warm(&template, 10, in_ms(50)).unwrap_err();
+    assert_eq!(error.kind(), FailureKind::PoolExhausted);
+    assert!(error.is_retryable());
+    for part in ["8 GiB", "max_pool_size", "ulimit -v", "vm.max_map_count"] {
+        assert!(error.message().contains(part), "{error}");
+    }
+    assert_eq!(
+        pool.instances(),
+        shelves.idle(),
+        "what could not be made holds no place"
+    );
+    // What there is serves on.
+    let verdicts = shelves
+        .call(&template, &records(&["a"]), in_ms(1_000))
+        .unwrap();
+    assert_eq!(words(&verdicts), ["=a"]);
+}
