@@ -35,7 +35,7 @@ fn large_pool(layout: MemoryLayout) -> Arc<Pool> {
         memory_layout: Some(layout),
         ..PoolOptions::default()
     })
-    .unwrap()
+    .expect("the options are valid")
 }
 
 #[test]
