@@ -44,6 +44,8 @@ pub struct Row {
     pub subject: Summary,
     /// The same of the floor.
     pub floor: Option<Summary>,
+    /// What the floor is called: a scenario that knows no floor may be measured beside another way of doing the same work.
+    pub beside: String,
     /// Subject over floor, each round with its own.
     pub ratio: Option<Summary>,
     /// Nanoseconds of single calls (of a whole batch, where the variant has batches): p50, p99, p99.9.
@@ -145,6 +147,21 @@ impl Bench {
         );
     }
 
+    /// Measures a variant beside another way of doing the same work, called `name`. A target's ratio is times that way.
+    pub fn beside(
+        &mut self,
+        name: &str,
+        variant: &str,
+        target: Target,
+        subject: impl FnMut(),
+        other: impl FnMut(),
+    ) {
+        self.against_floor(variant, 1, target, subject, other);
+        if let Some(row) = self.rows.last_mut() {
+            name.clone_into(&mut row.beside);
+        }
+    }
+
     /// Measures a variant that has no floor but a figure to reach.
     pub fn alone(
         &mut self,
@@ -176,6 +193,7 @@ impl Bench {
             variant: variant.to_owned(),
             subject: Summary::of(&per_record(&subject.rounds, records)),
             floor,
+            beside: "floor".to_owned(),
             ratio,
             call_ns: [0.5, 0.99, 0.999].map(|share| statistics::quantile(&subject.calls, share)),
             waited: subject.waited,
@@ -198,6 +216,7 @@ mod tests {
             variant: "v".to_owned(),
             subject: Summary::of(subject),
             floor: None,
+            beside: "floor".to_owned(),
             ratio: ratios.map(Summary::of),
             call_ns: [0.0; 3],
             waited: 0.0,

@@ -7,6 +7,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod guests;
 mod layers;
 mod metadata;
@@ -44,6 +45,8 @@ enum Chore {
     Test(test::Arguments),
     /// Run the benchmark scenarios, each beside its floor
     Bench(bench::Arguments),
+    /// Compare with the plain definitions, and feed any bytes, for long
+    Fuzz(fuzz::Arguments),
     /// Check what rustfmt and clippy do not: headers, markers, links, file sizes
     Tidy(tidy::Arguments),
     /// Check who may depend on whom, and where wasmer and unsafe may appear
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Chore::Guests(arguments) => guests::run(&arguments),
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Tidy(arguments) => tidy::run(&arguments),
         Chore::Layers(arguments) => layers::run(&arguments),
     };

@@ -5,6 +5,10 @@ use etl_abi::response::{ResponseReader, ResponseWriter};
 use etl_abi::{DecodeErrorKind, EncodeError, NewRecord, Op, RecordFields, Verdict};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+
+#[path = "../../etl-filter/tests/support/effort.rs"]
+mod effort;
 
 /// A record that owns its parts, to be borrowed from.
 #[derive(Clone, Debug)]
@@ -259,46 +263,84 @@ proptest! {
             prop_assert!(ResponseReader::parse(frame, answers.len() + 1).is_err());
         }
     }
+}
 
-    #[test]
-    fn any_bytes_are_a_value_or_an_error(bytes in vec(any::<u8>(), 0..200), records in 0usize..4) {
-        read_request(&bytes);
-        read_response(&bytes, records);
-    }
+/// Any bytes, and (since random bytes never get past the magic) good frames that were damaged. `cargo xtask fuzz --only frames` tries more of them.
+#[test]
+fn any_bytes_are_a_value_or_an_error() {
+    let (cases, at_once) = if cfg!(miri) { (4, 2) } else { (512, 32) };
+    effort::run(cases, |seed| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let config = ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(at_once)
+        };
+        let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+        let mut runner = TestRunner::new_with_rng(config, random);
+        runner
+            .run(
+                &(vec(any::<u8>(), 0..200), 0usize..4),
+                |(bytes, records)| {
+                    read_request(&bytes);
+                    read_response(&bytes, records);
+                    Ok(())
+                },
+            )
+            .unwrap_or_else(|error| panic!("{error}"));
+        let damage = vec(
+            (
+                any::<prop::sample::Index>(),
+                prop_oneof![Just(0xff), Just(0), any::<u8>()],
+            ),
+            1..6,
+        );
+        let frames = (
+            vec(record(), 1..4),
+            vec(answer(), 1..4),
+            damage,
+            any::<prop::sample::Index>(),
+        );
+        runner
+            .run(&frames, |(records, answers, damage, cut)| {
+                read_damaged(&records, &answers, &damage, cut);
+                Ok(())
+            })
+            .unwrap_or_else(|error| panic!("{error}"));
+        2 * u64::from(at_once)
+    });
+}
 
-    /// Random bytes never get past the magic: damage good frames instead.
-    #[test]
-    fn damaged_frames_are_a_value_or_an_error(
-        records in vec(record(), 1..4),
-        answers in vec(answer(), 1..4),
-        damage in vec((any::<prop::sample::Index>(), prop_oneof![Just(0xff), Just(0), any::<u8>()]), 1..6),
-        cut in any::<prop::sample::Index>(),
-    ) {
-        let mut frame = vec![0; encoded_len(&records).expect("small")];
-        encode(&records, &mut frame).expect("fits");
-        let mut writer = ResponseWriter::new();
-        writer.begin(answers.len());
-        answers.iter().for_each(|answer| write(&mut writer, answer));
-        let mut response = writer.finish().expect("small").unwrap_or_default().to_vec();
-        for (place, byte) in damage {
-            *place.get_mut(&mut frame[8..]) = byte;
-            if let Some(rest) = response.get_mut(8..).filter(|rest| !rest.is_empty()) {
-                *place.get_mut(rest) = byte;
-            }
+fn read_damaged(
+    records: &[Owned],
+    answers: &[Answer],
+    damage: &[(prop::sample::Index, u8)],
+    cut: prop::sample::Index,
+) {
+    let mut frame = vec![0; encoded_len(records).expect("small")];
+    encode(records, &mut frame).expect("fits");
+    let mut writer = ResponseWriter::new();
+    writer.begin(answers.len());
+    answers.iter().for_each(|answer| write(&mut writer, answer));
+    let mut response = writer.finish().expect("small").unwrap_or_default().to_vec();
+    for &(place, byte) in damage {
+        *place.get_mut(&mut frame[8..]) = byte;
+        if let Some(rest) = response.get_mut(8..).filter(|rest| !rest.is_empty()) {
+            *place.get_mut(rest) = byte;
         }
-        read_request(&frame);
-        read_response(&response, answers.len());
-        // A cut frame with its length corrected gets further than one without.
-        for frame in [&mut frame, &mut response] {
-            frame.truncate(cut.index(frame.len() + 1));
-            let length = frame.len() as u32;
-            if let Some(field) = frame.get_mut(12..16) {
-                field.copy_from_slice(&length.to_le_bytes());
-            }
-        }
-        read_request(&frame);
-        read_response(&response, answers.len());
     }
+    read_request(&frame);
+    read_response(&response, answers.len());
+    // A cut frame with its length corrected gets further than one without.
+    for frame in [&mut frame, &mut response] {
+        frame.truncate(cut.index(frame.len() + 1));
+        let length = frame.len() as u32;
+        if let Some(field) = frame.get_mut(12..16) {
+            field.copy_from_slice(&length.to_le_bytes());
+        }
+    }
+    read_request(&frame);
+    read_response(&response, answers.len());
 }
 
 /// 60,000 ops that all name the same 60,000-byte topic would be 3.6 GB of UTF-8 to check: refused instead.

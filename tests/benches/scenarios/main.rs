@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod conditions;
 mod engine;
 mod floor;
 mod pipelines;
@@ -33,6 +34,7 @@ const SCENARIOS: &[Scenario] = &[
         pipelines::conditional_three_stage,
     ),
     ("thousand_pipelines", pipelines::thousand_pipelines),
+    ("conditions_three_fields", conditions::run),
 ];
 
 /// The options that `cargo xtask bench` forwards.

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
+use super::Row;
 use super::document::{Circumstances, Earlier};
-use super::{Row, Target};
 
 const BAR: usize = 40;
 
@@ -60,13 +60,14 @@ pub fn row(row: &Row, earlier: &[Earlier], style: Style) -> String {
     );
     if let Some(floor) = &row.floor {
         let longest = row.subject.median.max(floor.median);
+        let width = row.beside.chars().count().max("subject".len()) + 1;
         for (name, figure, code) in [
             ("subject", row.subject.median, "36"),
-            ("floor", floor.median, "2"),
+            (&*row.beside, floor.median, "2"),
         ] {
             let _ = writeln!(
                 text,
-                "  {name:<8}{} {}",
+                "  {name:<width$}{} {}",
                 style.paint(code, &bar(figure / longest)),
                 time(figure)
             );
@@ -75,8 +76,8 @@ pub fn row(row: &Row, earlier: &[Earlier], style: Style) -> String {
     if let Some(ratio) = &row.ratio {
         let _ = write!(
             text,
-            "  {:.2} × floor (middle half of the rounds: {:.2} to {:.2})",
-            ratio.median, ratio.low, ratio.high
+            "  {:.2} × {} (middle half of the rounds: {:.2} to {:.2})",
+            ratio.median, row.beside, ratio.low, ratio.high
         );
     }
     let _ = writeln!(text, "{}", verdict(row, style));
@@ -90,7 +91,7 @@ pub fn row(row: &Row, earlier: &[Earlier], style: Style) -> String {
 }
 
 fn verdict(row: &Row, style: Style) -> String {
-    let target = wanted(row.target);
+    let target = wanted(row);
     if target.is_empty() {
         return String::new();
     }
@@ -110,9 +111,12 @@ fn verdict(row: &Row, style: Style) -> String {
     }
 }
 
-fn wanted(target: Target) -> String {
+fn wanted(row: &Row) -> String {
+    let target = row.target;
     let parts = [
-        target.ratio.map(|most| format!("≤ {most:.2} × floor")),
+        target
+            .ratio
+            .map(|most| format!("≤ {most:.2} × {}", row.beside)),
         target
             .records_per_second
             .map(|least| format!("≥ {} records/s", count(least))),
@@ -135,7 +139,11 @@ fn comparison(row: &Row, before: &Earlier) -> String {
         time(before.ns_per_record)
     );
     if let (Some(before), Some(now)) = (before.ratio, &row.ratio) {
-        let _ = write!(text, "; {before:.2} × floor, now {:.2}", now.median);
+        let _ = write!(
+            text,
+            "; {before:.2} × {}, now {:.2}",
+            row.beside, now.median
+        );
     }
     text
 }
@@ -169,6 +177,7 @@ fn count(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::Target;
     use crate::bench::statistics::Summary;
 
     #[test]
@@ -178,6 +187,7 @@ mod tests {
             variant: "per record".to_owned(),
             subject: Summary::of(&[150.0; 4]),
             floor: Some(Summary::of(&[100.0; 4])),
+            beside: "floor".to_owned(),
             ratio: Some(Summary::of(&[1.5; 4])),
             call_ns: [148.0, 210.0, 12_345.0],
             waited: 0.0,
@@ -212,6 +222,7 @@ single_module / per record  6.67 M records/s, 150 ns a record (± 0 %)
             variant: "v".to_owned(),
             subject: Summary::of(&[10.0, 20.0, 30.0, 40.0]),
             floor: None,
+            beside: "floor".to_owned(),
             ratio: None,
             call_ns: [1.0; 3],
             waited: 0.0,

@@ -181,7 +181,7 @@ impl ConditionSet {
                     },
                     Target::Path(path) => {
                         match self.read(*path, group, None, record.value(), &mut scratch) {
-                            Spot::Found { start, end } => record
+                            Spot::Found { start, end, .. } => record
                                 .value()
                                 .get(start..end)
                                 .map_or(Evidence::Missing, |json| Evidence::Value(cut(json))),

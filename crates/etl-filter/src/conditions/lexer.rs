@@ -18,61 +18,66 @@ pub(super) struct Text {
     pub escaped: bool,
 }
 
-/// Which containers are open: a bit for each, set for an object.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Nest {
-    word: u64,
+/// Which containers are open: a bit for each, set for an object. The innermost 64 are at hand, the others spilled.
+struct Nest<'a> {
+    innermost: u64,
     depth: usize,
-    full: Vec<u64>,
+    spilled: &'a mut Vec<u64>,
 }
 
-impl Nest {
-    pub fn clear(&mut self) {
-        self.word = 0;
-        self.depth = 0;
-        self.full.clear();
-    }
-
-    pub fn depth(&self) -> usize {
-        self.depth
-    }
-
-    pub fn push(&mut self, object: bool) {
-        if self.depth != 0 && self.depth.is_multiple_of(64) {
-            self.full.push(self.word);
+impl Nest<'_> {
+    #[inline(always)]
+    fn push(&mut self, object: bool) {
+        if self.depth.is_multiple_of(64) {
+            self.spilled.push(self.innermost);
         }
-        self.word = self.word << 1 | u64::from(object);
+        self.innermost = self.innermost << 1 | u64::from(object);
         self.depth += 1;
     }
 
-    pub fn pop(&mut self) {
+    #[inline(always)]
+    fn pop(&mut self) {
         self.depth -= 1;
-        self.word >>= 1;
-        if self.depth != 0 && self.depth.is_multiple_of(64) {
-            self.word = self.full.pop().unwrap_or_default();
+        self.innermost >>= 1;
+        if self.depth.is_multiple_of(64) {
+            self.innermost = self.spilled.pop().unwrap_or_default();
         }
     }
 
-    pub fn in_object(&self) -> bool {
-        self.word & 1 == 1
+    #[inline(always)]
+    fn in_object(&self) -> bool {
+        self.innermost & 1 == 1
     }
 }
 
 const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
 const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
 
-/// Marks, in the high bit of each byte, what a string cannot simply run over: `"`, `\` and control characters.
-/// A mark above the lowest one may be false; nobody looks at those.
+/// Has a high bit at the first `"`, `\` or control character among the eight bytes, and none at ASCII before it. At bytes
+/// beyond ASCII, and behind the first mark, bits may be anything.
 #[inline]
-fn string_stops(word: u64) -> u64 {
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    let is_quote = quote.wrapping_sub(ONES) & !quote;
-    let is_backslash = backslash.wrapping_sub(ONES) & !backslash;
-    let is_control = word.wrapping_sub(ONES * 0x20) & !word;
-    (is_quote | is_backslash | is_control) & HIGHS
+fn string_marks(word: u64) -> u64 {
+    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    let control = word.wrapping_sub(ONES * 0x20);
+    quote | backslash | control
 }
 
+/// A high bit at the first byte that is no digit, and none before it.
+#[inline]
+fn digit_stops(word: u64) -> u64 {
+    let digits = word ^ (ONES * b'0' as u64);
+    (digits.wrapping_add(ONES * 0x76) | digits) & HIGHS
+}
+
+/// The eight bytes from `at`, the first one lowest.
+#[inline]
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    let chunk = bytes.get(at..)?.first_chunk::<8>()?;
+    Some(u64::from_le_bytes(*chunk))
+}
+
+#[derive(Clone, Copy)]
 pub(super) struct Lexer<'a> {
     pub bytes: &'a [u8],
     pub at: usize,
@@ -83,12 +88,12 @@ impl<'a> Lexer<'a> {
         Lexer { bytes, at: 0 }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self) -> Result<u8, NotJson> {
         let byte = self.peek().ok_or(NotJson)?;
         self.at += 1;
@@ -103,6 +108,19 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// The next byte that is not white space.
+    #[inline(always)]
+    pub fn next_visible(&mut self) -> Result<u8, NotJson> {
+        let byte = self.next()?;
+        if byte > b' ' {
+            return Ok(byte);
+        }
+        self.at -= 1;
+        self.blanks();
+        self.next()
+    }
+
+    #[cold]
     fn blanks(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;
@@ -110,75 +128,31 @@ impl<'a> Lexer<'a> {
     }
 
     /// The rest of a string whose opening quote has been read; whether it has escapes. It ends before `self.at - 1`.
-    #[inline]
+    #[inline(always)]
     pub fn string(&mut self) -> Result<bool, NotJson> {
-        let (bytes, start) = (self.bytes, self.at);
-        let mut at = start;
-        let mut high = 0;
-        let mut escaped = false;
-        loop {
-            let byte = if let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>())
-            {
-                let word = u64::from_le_bytes(*chunk);
-                let stops = string_stops(word);
-                high |= word;
-                if stops == 0 {
-                    at += 8;
-                    continue;
-                }
-                let skip = stops.trailing_zeros();
-                at += skip as usize / 8;
-                (word >> (skip & 56)) as u8
-            } else {
-                let byte = *bytes.get(at).ok_or(NotJson)?;
-                high |= u64::from(byte);
-                byte
-            };
-            match byte {
-                b'"' => break,
-                b'\\' => {
-                    escaped = true;
-                    at = self.escape(at + 1)?;
-                }
-                0..0x20 => return Err(NotJson),
-                _ => at += 1,
+        let bytes = self.bytes;
+        let mut at = self.at;
+        while let Some(word) = word(bytes, at) {
+            let stops = (string_marks(word) | word) & HIGHS;
+            if stops == 0 {
+                at += 8;
+                continue;
             }
+            let skip = stops.trailing_zeros();
+            at += skip as usize / 8;
+            if (word >> (skip & 56)) as u8 == b'"' {
+                self.at = at + 1;
+                return Ok(false);
+            }
+            break;
         }
-        self.at = at + 1;
-        // `high` may have seen bytes behind the quote: then the check is needless, not wrong.
-        if high & HIGHS != 0 && std::str::from_utf8(&bytes[start..at]).is_err() {
-            return Err(NotJson);
-        }
+        let (end, escaped) = string_from(bytes, at)?;
+        self.at = end;
         Ok(escaped)
     }
 
-    /// Checks the escape whose backslash stands before `at`; returns where the string goes on.
-    #[cold]
-    fn escape(&self, at: usize) -> Result<usize, NotJson> {
-        match self.bytes.get(at) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 1),
-            Some(b'u') => {
-                let first = hex4(self.bytes, at + 1).ok_or(NotJson)?;
-                match first {
-                    0xD800..0xDC00 => {
-                        if self.bytes.get(at + 5..at + 7) != Some(b"\\u") {
-                            return Err(NotJson);
-                        }
-                        match hex4(self.bytes, at + 7) {
-                            Some(0xDC00..0xE000) => Ok(at + 11),
-                            _ => Err(NotJson),
-                        }
-                    }
-                    0xDC00..0xE000 => Err(NotJson),
-                    _ => Ok(at + 5),
-                }
-            }
-            _ => Err(NotJson),
-        }
-    }
-
     /// A number, at its first byte.
-    #[inline]
+    #[inline(always)]
     pub fn number(&mut self, nested: bool) -> Result<(), NotJson> {
         let bytes = self.bytes;
         let mut at = self.at + usize::from(self.peek() == Some(b'-'));
@@ -211,7 +185,7 @@ impl<'a> Lexer<'a> {
         self.delimiter(nested)
     }
 
-    #[inline]
+    #[inline(always)]
     fn delimiter(&self, nested: bool) -> Result<(), NotJson> {
         match self.peek() {
             Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t') => Ok(()),
@@ -221,17 +195,15 @@ impl<'a> Lexer<'a> {
     }
 
     /// A member's name and the colon behind it, whitespace around both.
-    #[inline]
+    #[inline(always)]
     pub fn name(&mut self) -> Result<Text, NotJson> {
-        self.whitespace();
-        if self.next()? != b'"' {
+        if self.next_visible()? != b'"' {
             return Err(NotJson);
         }
         let start = self.at;
         let escaped = self.string()?;
         let end = self.at - 1;
-        self.whitespace();
-        if self.next()? != b':' {
+        if self.next_visible()? != b':' {
             return Err(NotJson);
         }
         Ok(Text {
@@ -241,9 +213,9 @@ impl<'a> Lexer<'a> {
         })
     }
 
-    /// One whole value, whitespace before it; `nested` says whether a container encloses it.
-    #[inline]
-    pub fn skip(&mut self, nest: &mut Nest, nested: bool) -> Result<(), NotJson> {
+    /// One whole value, whitespace before it; `nested` says whether a container encloses it. `spill` is room to work in.
+    #[inline(always)]
+    pub fn skip(&mut self, spill: &mut Vec<u64>, nested: bool) -> Result<(), NotJson> {
         self.whitespace();
         match self.peek() {
             Some(b'"') => {
@@ -251,77 +223,157 @@ impl<'a> Lexer<'a> {
                 self.string().map(|_| ())
             }
             Some(b'-' | b'0'..=b'9') => self.number(nested),
-            _ => self.skip_any(nest, nested),
+            Some(b'{' | b'[') => {
+                self.at = skip_container(self.bytes, self.at, spill)?;
+                Ok(())
+            }
+            _ => self.literal(nested),
         }
     }
+}
 
-    /// One whole value of any sort.
-    fn skip_any(&mut self, nest: &mut Nest, nested: bool) -> Result<(), NotJson> {
-        let base = nest.depth();
-        loop {
-            self.whitespace();
-            match self.peek().ok_or(NotJson)? {
-                b'"' => {
-                    self.at += 1;
-                    self.string()?;
-                }
-                b'-' | b'0'..=b'9' => self.number(nested || nest.depth() > base)?,
-                b'{' => {
-                    self.at += 1;
-                    self.whitespace();
-                    if self.peek() == Some(b'}') {
-                        self.at += 1;
-                    } else {
-                        nest.push(true);
-                        self.name()?;
-                        continue;
-                    }
-                }
-                b'[' => {
-                    self.at += 1;
-                    self.whitespace();
-                    if self.peek() == Some(b']') {
-                        self.at += 1;
-                    } else {
-                        nest.push(false);
-                        continue;
-                    }
-                }
-                _ => self.literal(nested || nest.depth() > base)?,
+/// Where the object or array at `start` ends.
+#[inline(never)]
+fn skip_container(bytes: &[u8], start: usize, spill: &mut Vec<u64>) -> Result<usize, NotJson> {
+    spill.clear();
+    let mut nest = Nest {
+        innermost: 0,
+        depth: 0,
+        spilled: spill,
+    };
+    let mut lexer = Lexer { bytes, at: start };
+    loop {
+        // A value.
+        lexer.whitespace();
+        match lexer.peek().ok_or(NotJson)? {
+            b'"' => {
+                lexer.at += 1;
+                lexer.string()?;
             }
-            loop {
-                if nest.depth() == base {
-                    return Ok(());
+            b'-' | b'0'..=b'9' => lexer.number(true)?,
+            b'{' => {
+                lexer.at += 1;
+                lexer.whitespace();
+                nest.push(true);
+                if lexer.peek() != Some(b'}') {
+                    lexer.name()?;
+                    continue;
                 }
-                self.whitespace();
-                match (self.next()?, nest.in_object()) {
-                    (b',', true) => {
-                        self.name()?;
-                        break;
+            }
+            b'[' => {
+                lexer.at += 1;
+                lexer.whitespace();
+                nest.push(false);
+                if lexer.peek() != Some(b']') {
+                    continue;
+                }
+            }
+            _ => lexer.literal(true)?,
+        }
+        // What ends with it.
+        loop {
+            match (lexer.next_visible()?, nest.in_object()) {
+                (b',', true) => {
+                    lexer.name()?;
+                    break;
+                }
+                (b',', false) => break,
+                (b'}', true) | (b']', false) => {
+                    nest.pop();
+                    if nest.depth == 0 {
+                        return Ok(lexer.at);
                     }
-                    (b',', false) => break,
-                    (b'}', true) | (b']', false) => nest.pop(),
-                    _ => return Err(NotJson),
                 }
+                _ => return Err(NotJson),
             }
         }
     }
 }
 
-#[inline]
+/// The rest of a string that is ASCII without escapes up to `start`: where it ends, its quote included, and whether it has
+/// escapes. Takes no lexer, so that the place of the one that asks can stay in a register.
+#[inline(never)]
+fn string_from(bytes: &[u8], start: usize) -> Result<(usize, bool), NotJson> {
+    let mut at = start;
+    let mut high = 0;
+    let mut escaped = false;
+    loop {
+        let byte = if let Some(word) = word(bytes, at) {
+            let stops = string_marks(word) & !word & HIGHS;
+            high |= word;
+            if stops == 0 {
+                at += 8;
+                continue;
+            }
+            let skip = stops.trailing_zeros();
+            at += skip as usize / 8;
+            (word >> (skip & 56)) as u8
+        } else {
+            let byte = *bytes.get(at).ok_or(NotJson)?;
+            high |= u64::from(byte);
+            byte
+        };
+        match byte {
+            b'"' => break,
+            b'\\' => {
+                escaped = true;
+                at = escape(bytes, at + 1)?;
+            }
+            0..0x20 => return Err(NotJson),
+            _ => at += 1,
+        }
+    }
+    // `high` may have seen bytes behind the quote: then the check is needless, not wrong.
+    if high & HIGHS != 0 && std::str::from_utf8(&bytes[start..at]).is_err() {
+        return Err(NotJson);
+    }
+    Ok((at + 1, escaped))
+}
+
+/// Checks the escape whose backslash stands before `at`; returns where the string goes on.
+fn escape(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
+    match bytes.get(at) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 1),
+        Some(b'u') => {
+            let first = hex4(bytes, at + 1).ok_or(NotJson)?;
+            match first {
+                0xD800..0xDC00 => {
+                    if bytes.get(at + 5..at + 7) != Some(b"\\u") {
+                        return Err(NotJson);
+                    }
+                    match hex4(bytes, at + 7) {
+                        Some(0xDC00..0xE000) => Ok(at + 11),
+                        _ => Err(NotJson),
+                    }
+                }
+                0xDC00..0xE000 => Err(NotJson),
+                _ => Ok(at + 5),
+            }
+        }
+        _ => Err(NotJson),
+    }
+}
+
+/// Behind the digits that stand at `at`.
+#[inline(always)]
 fn digits(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(word) = word(bytes, at) {
+        let stops = digit_stops(word);
+        if stops != 0 {
+            return at + stops.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
     while let Some(b'0'..=b'9') = bytes.get(at) {
         at += 1;
     }
     at
 }
 
-#[inline]
+#[inline(always)]
 fn some_digits(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
-    match bytes.get(at) {
-        Some(b'0'..=b'9') => Ok(digits(bytes, at + 1)),
-        _ => Err(NotJson),
-    }
+    let end = digits(bytes, at);
+    if end == at { Err(NotJson) } else { Ok(end) }
 }
 
 fn hex4(bytes: &[u8], at: usize) -> Option<u32> {

@@ -7,7 +7,7 @@
 //! the only one. It is found if everything up to its end is well-formed JSON. What follows is not looked at, so a payload
 //! that is cut off or garbled later still has it, and what other paths are read beside it makes no difference.
 
-use super::lexer::{Lexer, Nest, NotJson, Text, unescape};
+use super::lexer::{Lexer, NotJson, Text, unescape};
 use super::path::Step;
 
 /// Where a path's value lies in the payload.
@@ -20,6 +20,8 @@ pub(super) enum Spot {
     Found {
         start: usize,
         end: usize,
+        /// It is a string with escapes in it.
+        escaped: bool,
     },
 }
 
@@ -46,10 +48,20 @@ struct Node {
     /// This node's run of `Reader::paths`.
     first: u32,
     last: u32,
-    /// By length, then bytes.
-    names: Box<[(Box<[u8]>, u32)]>,
+    /// By length, then text.
+    names: Box<[Name]>,
+    /// A bit for each length of a name; the last one stands for all that are longer.
+    lengths: u64,
     /// Ascending.
     indexes: Box<[(u64, u32)]>,
+}
+
+#[derive(Clone, Debug)]
+struct Name {
+    text: Box<[u8]>,
+    /// Its first eight bytes, see [`head`].
+    head: u64,
+    child: u32,
 }
 
 /// Up to here the names of an object are compared one after the other.
@@ -84,7 +96,6 @@ impl Reader {
         if undecided == 0 {
             return;
         }
-        desk.nest.clear();
         desk.seen.clear();
         desk.seen.resize(self.nodes.len().div_ceil(64), 0);
         let mut pass = Pass {
@@ -125,17 +136,24 @@ fn grow(
         nodes[place].path = Some(path);
         order.push(path);
     }
-    let mut names: Vec<(Box<[u8]>, u32)> = Vec::new();
+    let mut names: Vec<Name> = Vec::new();
     let mut indexes = Vec::new();
     for below in paths[ending..].chunk_by(|(_, left), (_, right)| left[depth] == right[depth]) {
         let child = grow(below, depth + 1, nodes, order);
         match &below[0].1[depth] {
-            Step::Name(name) => names.push((name.as_bytes().into(), child)),
+            Step::Name(name) => names.push(Name {
+                text: name.as_bytes().into(),
+                head: head(name.as_bytes(), name.len()),
+                child,
+            }),
             Step::Index(index) => indexes.push((*index, child)),
         }
     }
-    names.sort_by(|(left, _), (right, _)| by_length(left, right));
+    names.sort_by(|left, right| by_length(&left.text, &right.text));
     let node = &mut nodes[place];
+    for name in &names {
+        node.lengths |= length_bit(name.text.len());
+    }
     node.names = names.into();
     node.indexes = indexes.into();
     node.last = order.len() as u32;
@@ -146,27 +164,60 @@ fn by_length(left: &[u8], right: &[u8]) -> std::cmp::Ordering {
     left.len().cmp(&right.len()).then_with(|| left.cmp(right))
 }
 
+fn length_bit(length: usize) -> u64 {
+    1 << length.min(63)
+}
+
+/// The first eight of a name's bytes as a number, zeros behind a shorter one. `from` begins with the name and may go on.
+#[inline]
+fn head(from: &[u8], length: usize) -> u64 {
+    let word = match from.first_chunk::<8>() {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => from
+            .iter()
+            .rev()
+            .fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    };
+    if length < 8 {
+        word & ((1 << (8 * length)) - 1)
+    } else {
+        word
+    }
+}
+
 impl Node {
+    /// The node below a name: the first `length` bytes of `from`.
     #[inline]
-    fn below(&self, name: &[u8]) -> Option<u32> {
+    fn below(&self, from: &[u8], length: usize) -> Option<u32> {
+        // Most names of a payload are not asked for, and mostly their length shows it.
+        if self.lengths & length_bit(length) == 0 {
+            return None;
+        }
+        let name = &from[..length];
         if self.names.len() <= FEW_NAMES {
+            let head = head(from, length);
             return self
                 .names
                 .iter()
-                .find(|(known, _)| **known == *name)
-                .map(|&(_, child)| child);
+                .find(|known| {
+                    known.head == head
+                        && known.text.len() == length
+                        && (length <= 8 || known.text[8..] == name[8..])
+                })
+                .map(|known| known.child);
         }
         self.names
-            .binary_search_by(|(known, _)| by_length(known, name))
+            .binary_search_by(|known| by_length(&known.text, name))
             .ok()
-            .map(|place| self.names[place].1)
+            .map(|place| self.names[place].child)
     }
 }
 
 /// What a pass writes on: kept for the next one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Desk {
-    nest: Nest,
+    /// For containers that are skipped.
+    spill: Vec<u64>,
     /// A bit for each node of the tree whose member has been met.
     seen: Vec<u64>,
     name: Vec<u8>,
@@ -197,10 +248,15 @@ impl Pass<'_> {
         let node = &self.reader.nodes[place as usize];
         self.lexer.whitespace();
         let start = self.lexer.at;
+        let mut escaped = false;
         match self.lexer.peek() {
             Some(b'{') if !node.names.is_empty() => self.object(node)?,
             Some(b'[') if !node.indexes.is_empty() => self.array(node)?,
-            _ => self.lexer.skip(&mut self.desk.nest, nested)?,
+            Some(b'"') => {
+                self.lexer.at += 1;
+                escaped = self.lexer.string()?;
+            }
+            _ => self.lexer.skip(&mut self.desk.spill, nested)?,
         }
         if let Some(path) = node.path {
             self.decide(
@@ -208,6 +264,7 @@ impl Pass<'_> {
                 Spot::Found {
                     start,
                     end: self.lexer.at,
+                    escaped,
                 },
             );
         }
@@ -242,10 +299,9 @@ impl Pass<'_> {
             let name = self.lexer.name()?;
             match self.below(node, name) {
                 Some(child) if self.first_time(child) => self.value(child, true)?,
-                _ => self.lexer.skip(&mut self.desk.nest, true)?,
+                _ => self.lexer.skip(&mut self.desk.spill, true)?,
             }
-            self.lexer.whitespace();
-            match self.lexer.next()? {
+            match self.lexer.next_visible()? {
                 b',' => {}
                 b'}' => return Ok(()),
                 _ => return Err(Stop::NotJson),
@@ -255,13 +311,13 @@ impl Pass<'_> {
 
     #[inline]
     fn below(&mut self, node: &Node, name: Text) -> Option<u32> {
-        let raw = &self.lexer.bytes[name.start..name.end];
+        let bytes = self.lexer.bytes;
         if !name.escaped {
-            return node.below(raw);
+            return node.below(&bytes[name.start..], name.end - name.start);
         }
         self.desk.name.clear();
-        unescape(raw, &mut self.desk.name);
-        node.below(&self.desk.name)
+        unescape(&bytes[name.start..name.end], &mut self.desk.name);
+        node.below(&self.desk.name, self.desk.name.len())
     }
 
     #[inline]
@@ -283,10 +339,9 @@ impl Pass<'_> {
         for index in 0.. {
             match wanted.next_if(|&&(place, _)| place == index) {
                 Some(&(_, child)) => self.value(child, true)?,
-                None => self.lexer.skip(&mut self.desk.nest, true)?,
+                None => self.lexer.skip(&mut self.desk.spill, true)?,
             }
-            self.lexer.whitespace();
-            match self.lexer.next()? {
+            match self.lexer.next_visible()? {
                 b',' => {}
                 b']' => break,
                 _ => return Err(Stop::NotJson),

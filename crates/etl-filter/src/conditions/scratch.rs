@@ -95,6 +95,13 @@ impl ConditionScratch {
         std::mem::take(&mut self.counts)
     }
 
+    /// Where a path's value lies, if that has been read.
+    #[inline]
+    pub(super) fn known(&self, path: u32) -> Option<Spot> {
+        let reading = self.readings[path as usize];
+        (reading.epoch == self.payload).then_some(reading.spot)
+    }
+
     /// Makes the scratch fit a set. What was known is forgotten, the clock goes on: no old answer can look new.
     pub(super) fn attach(&mut self, set: u64, predicates: usize, paths: usize, regexes: usize) {
         self.set = set;

@@ -271,12 +271,13 @@ impl ConditionSet {
             Target::Path(path) => {
                 let payload = record.value();
                 match self.read(*path, group, reader, payload, scratch) {
-                    Spot::Found { start, end } => {
-                        scratch.text.clear();
-                        payload
-                            .get(start..end)
-                            .map_or(Found::Container, |json| found(json, &mut scratch.text))
-                    }
+                    Spot::Found {
+                        start,
+                        end,
+                        escaped,
+                    } => payload.get(start..end).map_or(Found::Container, |json| {
+                        found(json, escaped, &mut scratch.text)
+                    }),
                     Spot::NotJson => return Outcome::NotJson,
                     Spot::Missing | Spot::Undecided => return Outcome::Missing,
                 }
@@ -297,32 +298,32 @@ impl ConditionSet {
         payload: &[u8],
         scratch: &mut ConditionScratch,
     ) -> Spot {
+        if let Some(spot) = scratch.known(path) {
+            return spot;
+        }
         let own = group.reader.map(|reader| &self.readers[reader as usize]);
         for reader in [selected, own].into_iter().flatten() {
-            let reading = scratch.readings[path as usize];
-            if reading.epoch == scratch.payload {
-                return reading.spot;
-            }
             scratch.counts.payload_passes += 1;
-            reader.read(
-                payload,
-                scratch.payload,
-                &mut scratch.readings,
-                &mut scratch.desk,
-            );
+            let epoch = scratch.payload;
+            reader.read(payload, epoch, &mut scratch.readings, &mut scratch.desk);
+            if let Some(spot) = scratch.known(path) {
+                return spot;
+            }
         }
-        scratch.readings[path as usize].spot
+        Spot::Undecided
     }
 }
 
-/// A JSON value, by its text; a string with escapes is written out into `plain`.
-pub(super) fn found<'a>(json: &'a [u8], plain: &'a mut Vec<u8>) -> Found<'a> {
+/// A JSON value, by its text. A string may be `escaped`; what it stands for is then written into `plain`.
+#[inline]
+pub(super) fn found<'a>(json: &'a [u8], escaped: bool, plain: &'a mut Vec<u8>) -> Found<'a> {
     match json.first() {
         Some(b'"') => {
             let inside = json.get(1..json.len() - 1).unwrap_or_default();
-            if memchr::memchr(b'\\', inside).is_none() {
+            if !escaped {
                 return Found::Text(inside);
             }
+            plain.clear();
             super::lexer::unescape(inside, plain);
             Found::Text(plain)
         }
@@ -353,10 +354,9 @@ fn query_outcome(
     let (text, caches) = (&mut scratch.text, &mut scratch.caches);
     let mut best = Outcome::Missing;
     let verdict = evaluation.run(query, &mut |node| {
-        text.clear();
-        let answer = predicate
-            .test
-            .answer(found(evaluation.text(node), text), caches);
+        let json = evaluation.text(node);
+        let escaped = json.starts_with(b"\"") && memchr::memchr(b'\\', json).is_some();
+        let answer = predicate.test.answer(found(json, escaped, text), caches);
         // For `NotEquals` a node that differs decides, for all others one that satisfies.
         let decides = (answer == Answer::Yes) != predicate.not_equals;
         if decides || best == Outcome::Missing || answer == Answer::No && !predicate.not_equals {

@@ -7,13 +7,18 @@
 #![cfg(feature = "conditions")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../support/effort.rs"]
+mod effort;
 mod slow;
+
+use std::cell::RefCell;
 
 use etl_filter::conditions::{
     Condition, ConditionKind, ConditionScratch, ConditionSetBuilder, GroupId, Operator, RecordView,
     Value,
 };
 use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use slow::{GENERAL, SINGULAR, find, slowly};
 
@@ -233,23 +238,27 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+/// Each payload with every condition, asked alone and together: `cargo xtask fuzz --only conditions` does more of them.
 #[test]
 fn conditions_agree_with_the_slow_evaluator() {
-    if cfg!(miri) {
-        println!("skipped: conditions_agree_with_the_slow_evaluator: takes hours under Miri");
-        return;
-    }
+    let (cases, at_once) = if cfg!(miri) { (2, 1) } else { (1_500, 25) };
     let subject = Subject::new();
-    let mut scratch = ConditionScratch::new();
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(1500)
+    effort::run(cases, |seed| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let config = ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(at_once)
+        };
+        let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+        let scratch = RefCell::new(ConditionScratch::new());
+        TestRunner::new_with_rng(config, random)
+            .run(&payload(), |payload| {
+                subject.compare(&payload, &mut scratch.borrow_mut())
+            })
+            .unwrap_or_else(|error| panic!("{error}"));
+        at_once.into()
     });
-    let mut compare = |payload: &[u8]| subject.compare(payload, &mut scratch);
-    let cell = std::cell::RefCell::new(&mut compare);
-    runner
-        .run(&payload(), |payload| cell.borrow_mut()(&payload))
-        .unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Random rules and topics, from a seed: small alphabets full of the characters that patterns and case folding stumble over.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod effort;
+
 use etl_filter::{Kind, Rule, RuleSet, TopicFilter};
 
 /// SplitMix64: a seed gives the same rules on every machine.

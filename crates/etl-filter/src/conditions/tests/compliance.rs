@@ -57,7 +57,7 @@ fn every_case_of_the_compliance_suite() {
                 &mut Desk::default(),
             );
             let read: Vec<Value> = match readings[0].spot {
-                Spot::Found { start, end } => {
+                Spot::Found { start, end, .. } => {
                     vec![serde_json::from_str(&document[start..end]).unwrap()]
                 }
                 Spot::Missing => Vec::new(),
