@@ -210,11 +210,7 @@ impl<'p> DeserializeSeed<'p> for Search<'_, 'p> {
     fn deserialize<D: Deserializer<'p>>(self, deserializer: D) -> Result<(), D::Error> {
         if self.steps.is_empty() {
             let raw: &RawValue = serde::Deserialize::deserialize(deserializer)?;
-            // `RawValue` lets through what only a whole reading refuses: escapes of single surrogates.
-            let mut strict = serde_json::Deserializer::from_str(raw.get());
-            strict.disable_recursion_limit();
-            let whole: Result<serde_json::Value, _> = serde::Deserialize::deserialize(&mut strict);
-            if whole.is_ok() {
+            if has_sound_strings(raw.get()) {
                 self.found.set(Some(raw.get()));
             }
             return Err(serde::de::Error::custom("found"));
@@ -238,7 +234,7 @@ impl<'p> Visitor<'p> for Search<'_, 'p> {
                     })?;
                     return Err(serde::de::Error::custom("the first member is the only one"));
                 }
-                _ => drop(map.next_value::<serde_json::Value>()?),
+                _ => checked(map.next_value()?)?,
             }
         }
         Ok(())
@@ -254,15 +250,44 @@ impl<'p> Visitor<'p> for Search<'_, 'p> {
                     break;
                 }
                 _ => {
-                    if list.next_element::<serde_json::Value>()?.is_none() {
+                    let Some(raw) = list.next_element()? else {
                         break;
-                    }
+                    };
+                    checked(raw)?;
                 }
             }
         }
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
     }
+}
+
+fn checked<E: serde::de::Error>(raw: &RawValue) -> Result<(), E> {
+    if has_sound_strings(raw.get()) {
+        Ok(())
+    } else {
+        Err(E::custom("half a surrogate pair"))
+    }
+}
+
+/// `RawValue` takes numbers of any size, as conditions do, but lets through what only reading a string refuses: escapes of
+/// single surrogates.
+fn has_sound_strings(raw: &str) -> bool {
+    let mut rest = raw;
+    while let Some(start) = rest.find('"') {
+        let mut escaped = false;
+        let inside = rest[start + 1..].find(|letter| {
+            let ends = letter == '"' && !escaped;
+            escaped = letter == '\\' && !escaped;
+            ends
+        });
+        let end = start + 1 + inside.unwrap() + 1;
+        if serde_json::from_str::<String>(&rest[start..end]).is_err() {
+            return false;
+        }
+        rest = &rest[end..];
+    }
+    true
 }
 
 /// A whole payload, names in the order of the text, all of them.
@@ -275,8 +300,8 @@ pub enum Tree {
 
 impl Tree {
     fn read(payload: &[u8]) -> Option<Tree> {
-        serde_json::from_slice::<serde_json::Value>(payload).ok()?;
-        Some(Tree::of(std::str::from_utf8(payload).ok()?.trim_ascii()))
+        let raw: &RawValue = serde_json::from_slice(payload).ok()?;
+        has_sound_strings(raw.get()).then(|| Tree::of(raw.get()))
     }
 
     fn of(raw: &str) -> Tree {
