@@ -10,7 +10,7 @@ mod workload;
 use std::hint::black_box;
 use std::time::Instant;
 
-use etl_filter::{Kind, RuleId, RuleSet, TopicFilter};
+use etl_filter::{Kind, RuleId, RuleSet};
 use workload::Workload;
 
 /// Nanoseconds a topic: topics in small parts, each several times, of which the quickest counts. What else runs on the machine only
@@ -153,67 +153,32 @@ fn filter_uncached(workload: &Workload) {
     );
 }
 
-fn patterns(workload: &Workload, kind: Kind) -> Vec<&str> {
-    let mut all: Vec<&str> = workload
-        .filters
-        .iter()
-        .filter(|filter| filter.kind() == kind)
-        .map(TopicFilter::pattern)
-        .collect();
-    all.sort_unstable();
-    all.dedup();
-    all
-}
-
 /// What else could be done with the same rules, or with those of one kind.
 fn alternatives(workload: &Workload) {
+    // The parts of the index alone; literals inside topics by an automaton and by windows, whatever the planner would take.
+    only(workload, "exact", &[Kind::Exact], None);
+    only(workload, "prefixes", &[Kind::Prefix], None);
+    only(workload, "suffixes", &[Kind::Suffix], None);
+    only(workload, "regex", &[Kind::Regex], None);
+    for (name, kinds) in [
+        ("contains", &[Kind::Contains][..]),
+        ("contains_and_guards", &[Kind::Contains, Kind::Wildcard]),
+        ("all", &Kind::ALL),
+    ] {
+        only(
+            workload,
+            &format!("{name}_by_automaton"),
+            kinds,
+            Some(usize::MAX),
+        );
+        only(workload, &format!("{name}_by_windows"), kinds, Some(0));
+    }
+
     let rules = workload.filters.len();
     let topics = &workload.topics;
-
-    // Prefixes and suffixes by FST walk.
-    let prefixes = patterns(workload, Kind::Prefix);
-    let start = Instant::now();
-    let map = fst::Map::from_iter(
-        prefixes
-            .iter()
-            .enumerate()
-            .map(|(value, key)| (key, value as u64)),
-    )
-    .expect("sorted");
-    let build = start.elapsed().as_secs_f64();
-    let (nanoseconds, _) = measure(topics, |topic| fst_prefixes(map.as_fst(), topic.bytes()));
-    let bytes = map.as_fst().as_bytes().len() as f64 / prefixes.len() as f64;
-    print(
-        "prefixes_by_fst",
-        rules,
-        &[
-            ("ns_per_topic", nanoseconds),
-            ("bytes_per_rule", bytes),
-            ("build_seconds", build),
-        ],
-    );
-    only(workload, "prefixes_by_index", &[Kind::Prefix]);
-
-    // Literals that may stand anywhere, by Aho-Corasick.
-    let contains = patterns(workload, Kind::Contains);
-    let start = Instant::now();
-    let automaton = aho_corasick::AhoCorasick::new(&contains).expect("it fits");
-    let build = start.elapsed().as_secs_f64();
-    let (nanoseconds, _) = measure(topics, |topic| {
-        automaton.find_overlapping_iter(topic).count()
-    });
-    let bytes = automaton.memory_usage() as f64 / contains.len() as f64;
-    print(
-        "contains_by_aho_corasick",
-        rules,
-        &[
-            ("ns_per_topic", nanoseconds),
-            ("bytes_per_rule", bytes),
-            ("build_seconds", build),
-        ],
-    );
-    only(workload, "contains_by_index", &[Kind::Contains]);
-
+    if std::env::args().any(|argument| argument == "--parts") {
+        return;
+    }
     if rules <= 100_000 {
         let few = &topics[..topics.len().min(20_000_000 / rules)];
         let scan: Vec<_> = workload.filters.iter().map(workload::Scan::new).collect();
@@ -262,8 +227,11 @@ fn alternatives(workload: &Workload) {
 }
 
 /// The index with the rules of some kinds alone.
-fn only(workload: &Workload, scenario: &str, kinds: &[Kind]) {
+fn only(workload: &Workload, scenario: &str, kinds: &[Kind], automaton_bytes: Option<usize>) {
     let mut builder = RuleSet::builder();
+    if let Some(bytes) = automaton_bytes {
+        builder.automaton_bytes(bytes);
+    }
     for filter in workload
         .filters
         .iter()
@@ -289,17 +257,4 @@ fn only(workload: &Workload, scenario: &str, kinds: &[Kind]) {
             ("build_seconds", build),
         ],
     );
-}
-
-fn fst_prefixes<D: AsRef<[u8]>>(fst: &fst::raw::Fst<D>, topic: impl Iterator<Item = u8>) -> usize {
-    let mut node = fst.root();
-    let mut found = 0;
-    for byte in topic {
-        let Some(index) = node.find_input(byte) else {
-            break;
-        };
-        node = fst.node(node.transition(index).addr);
-        found += usize::from(node.is_final());
-    }
-    found
 }

@@ -7,13 +7,15 @@ use crate::error::{BuildError, BuildErrorKind, Problem};
 use crate::limits::{Limits, MAX_RULES};
 use crate::pattern::{Literal, Pattern};
 use crate::planner::{self, Planner};
-use crate::rule::{Node, Rule, RuleId, TopicFilter};
+use crate::rule::{Kind, Node, Rule, RuleId, TopicFilter};
 use crate::set::RuleSet;
 use crate::source::Sources;
 use crate::tree::Tree;
 
 /// Rules whose patterns are read at a time: enough to keep threads busy, few enough that what is read stays small.
 const BATCH: usize = 1 << 14;
+/// Bytes of expressions that are read at a time: a byte can be two kilobytes when it is read.
+const BATCH_OF_EXPRESSIONS: usize = 64 << 10;
 /// Fewer filters than this are read on the spot.
 const WORTH_A_THREAD: usize = 256;
 
@@ -23,6 +25,7 @@ pub struct RuleSetBuilder {
     rules: Vec<Rule>,
     limits: Limits,
     threads: Option<NonZeroUsize>,
+    automaton_bytes: Option<usize>,
 }
 
 /// A pattern that was read, or what is wrong with it.
@@ -43,6 +46,13 @@ impl RuleSetBuilder {
     /// called. The set does not depend on it.
     pub fn threads(&mut self, threads: NonZeroUsize) -> &mut Self {
         self.threads = Some(threads);
+        self
+    }
+
+    /// Sets up to how many bytes of literals an automaton is taken instead of windows: for tests of both, and for comparing them.
+    #[doc(hidden)]
+    pub fn automaton_bytes(&mut self, bytes: usize) -> &mut Self {
+        self.automaton_bytes = Some(bytes);
         self
     }
 
@@ -139,7 +149,7 @@ impl RuleSetBuilder {
         let mut trees = Vec::with_capacity(self.rules.len());
         let mut filter_number = 0;
         let mut written = 0;
-        for batch in self.rules.chunks(BATCH) {
+        for batch in batches(&self.rules) {
             let filters: Vec<&TopicFilter> = batch.iter().flat_map(Rule::filters).collect();
             let mut parsed = parse_all(&filters, &self.limits, threads).into_iter();
             for rule in batch {
@@ -168,7 +178,12 @@ impl RuleSetBuilder {
                 }
             }
         }
-        let engine = planner.build(&trees, sources);
+        let engine = planner.build(
+            &trees,
+            sources,
+            self.automaton_bytes.unwrap_or(planner::AUTOMATON_BYTES),
+            threads,
+        );
         match planner::over_budget(taken + engine.bytes(), &self.limits) {
             Some(problem) => Err(BuildError::of_rule(
                 id(self.rules.len().saturating_sub(1)),
@@ -196,28 +211,60 @@ fn parse(filter: &TopicFilter, limits: &Limits) -> Parsed {
     Ok((pattern, guards))
 }
 
+/// The rules in parts that are read at a time.
+fn batches(mut rules: &[Rule]) -> impl Iterator<Item = &[Rule]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let mut fits = |rule: &Rule| {
+            let filters = rule.filters();
+            let expressions = filters.iter().filter(|filter| filter.kind() == Kind::Regex);
+            bytes += expressions
+                .map(|filter| filter.pattern().len())
+                .sum::<usize>();
+            bytes <= BATCH_OF_EXPRESSIONS
+        };
+        let count = rules
+            .iter()
+            .take(BATCH)
+            .take_while(|rule| fits(rule))
+            .count();
+        let (batch, rest) = rules.split_at(count.max(1).min(rules.len()));
+        rules = rest;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
 /// Reads patterns, on several threads where there are enough of them.
 fn parse_all(filters: &[&TopicFilter], limits: &Limits, threads: usize) -> Vec<Parsed> {
     let part = filters.len().div_ceil(threads.max(1));
     if threads < 2 || part < WORTH_A_THREAD {
-        return filters.iter().map(|filter| parse(filter, limits)).collect();
+        return until_wrong(filters, limits);
     }
     std::thread::scope(|scope| {
-        let read = |part: &[&TopicFilter]| {
-            part.iter()
-                .map(|filter| parse(filter, limits))
-                .collect::<Vec<_>>()
-        };
         let workers: Vec<_> = filters
             .chunks(part)
-            .map(|part| (part, scope.spawn(move || read(part))))
+            .map(|part| (part, scope.spawn(|| until_wrong(part, limits))))
             .collect();
         // A thread that died is done again here, where a panic has an owner.
         workers
             .into_iter()
-            .flat_map(|(part, worker)| worker.join().unwrap_or_else(|_| read(part)))
+            .flat_map(|(part, worker)| worker.join().unwrap_or_else(|_| until_wrong(part, limits)))
             .collect()
     })
+}
+
+/// Reads patterns up to the first that is wrong: nobody asks for those behind it.
+fn until_wrong(filters: &[&TopicFilter], limits: &Limits) -> Vec<Parsed> {
+    let mut all = Vec::with_capacity(filters.len());
+    for filter in filters {
+        let parsed = parse(filter, limits);
+        let wrong = parsed.is_err();
+        all.push(parsed);
+        if wrong {
+            break;
+        }
+    }
+    all
 }
 
 /// The simplest form of `rule`, or of its opposite if `negate`. Asks `slot` for every filter, in order.

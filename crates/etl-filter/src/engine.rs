@@ -2,7 +2,7 @@
 
 use crate::dispatch::Dispatch;
 use crate::index::Index;
-use crate::pattern::program::{self, Classes};
+use crate::pattern::program::{self, Classes, Threads};
 use crate::pattern::{mqtt, nats, wildcard};
 use crate::rest::Rest;
 use crate::rule::RuleId;
@@ -63,22 +63,41 @@ impl Engine {
 
     /// Puts the rules that match into `scratch`, which has room and holds no rule yet.
     pub(crate) fn find(&self, topic: &[u8], scratch: &mut Scratch) {
-        let mut folded = std::mem::take(&mut scratch.folded);
-        let mut seen = std::mem::take(&mut scratch.seen);
-        let mut reported = std::mem::take(&mut scratch.reported);
+        let Scratch {
+            folded,
+            hits,
+            touched,
+            seen,
+            reported,
+            threads,
+            checked,
+            found,
+            ..
+        } = scratch;
         if self.folds {
-            crate::fold::fold_into(topic, &mut folded);
+            crate::fold::fold_into(topic, folded);
         }
         let mut run = Run {
             engine: self,
             topic,
-            folded: &folded,
-            scratch,
+            folded,
+            hits,
+            touched,
+            threads,
+            checked,
+            found,
         };
-        self.search(&mut run, &mut seen, &mut reported);
-        scratch.folded = folded;
-        scratch.seen = seen;
-        scratch.reported = reported;
+        let text = self.sources.text();
+        if !self.plain.is_empty() {
+            self.plain
+                .find(text, topic, seen, |value| run.perform(value));
+        }
+        if !self.folded.is_empty() {
+            let folded = run.folded;
+            self.folded
+                .find(text, folded, seen, |value| run.perform(value));
+        }
+        self.rest.find(topic, reported, |value| run.perform(value));
         self.dispatch.finish(scratch);
     }
 
@@ -102,21 +121,6 @@ impl Engine {
         self.programs.shrink_to_fit();
         self.lists.shrink();
     }
-
-    fn search(&self, run: &mut Run<'_>, seen: &mut BitList, reported: &mut BitList) {
-        let (topic, folded) = (run.topic, run.folded);
-        if !self.plain.is_empty() {
-            self.plain
-                .find(self.sources.text(), topic, seen, |value| run.perform(value));
-        }
-        if !self.folded.is_empty() {
-            self.folded
-                .find(self.sources.text(), folded, seen, |value| {
-                    run.perform(value);
-                });
-        }
-        self.rest.find(topic, reported, |value| run.perform(value));
-    }
 }
 
 /// One search.
@@ -124,16 +128,20 @@ struct Run<'a> {
     engine: &'a Engine,
     topic: &'a [u8],
     folded: &'a [u8],
-    scratch: &'a mut Scratch,
+    hits: &'a mut BitList,
+    touched: &'a mut BitList,
+    threads: &'a mut Threads,
+    checked: &'a mut u32,
+    found: &'a mut Vec<RuleId>,
 }
 
 impl Run<'_> {
     /// Does what a word says. Lists hold checks, and checks lead to lists without checks, so this goes three deep at most.
     fn perform(&mut self, word: u32) {
         match Value::of(word) {
-            Value::Rule(rule) => self.scratch.found.push(RuleId(rule)),
-            Value::Tree(tree) => drop(self.scratch.touched.insert(tree)),
-            Value::Hit(number) => drop(self.scratch.hits.insert(number)),
+            Value::Rule(rule) => self.found.push(RuleId(rule)),
+            Value::Tree(tree) => drop(self.touched.insert(tree)),
+            Value::Hit(number) => drop(self.hits.insert(number)),
             Value::List(start) => self
                 .engine
                 .lists
@@ -152,7 +160,7 @@ impl Run<'_> {
     }
 
     fn holds(&mut self, check: &Check) -> bool {
-        self.scratch.checked += 1;
+        *self.checked += 1;
         let start = check.start as usize;
         if check.kind == CheckKind::Program {
             let Some((len, code)) = self
@@ -164,12 +172,7 @@ impl Run<'_> {
                 return false;
             };
             let code = code.get(..*len as usize).unwrap_or(&[]);
-            return program::matches(
-                code,
-                &self.engine.classes,
-                self.topic,
-                &mut self.scratch.threads,
-            );
+            return program::matches(code, &self.engine.classes, self.topic, self.threads);
         }
         let text = if check.folded {
             self.folded

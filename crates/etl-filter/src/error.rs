@@ -12,7 +12,8 @@ pub enum BuildErrorKind {
     InvalidPattern,
     /// The pattern is longer than [`Limits::pattern_bytes`](crate::Limits::pattern_bytes).
     PatternTooLong,
-    /// The regular expression compiles to more than [`Limits::regex_bytes`](crate::Limits::regex_bytes).
+    /// The regular expression takes more than [`Limits::regex_bytes`](crate::Limits::regex_bytes), or runs more threads than
+    /// [`Limits::regex_threads`](crate::Limits::regex_threads).
     RegexTooLarge,
     /// Any, all and not nest deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     NestedTooDeeply,

@@ -20,8 +20,11 @@ pub struct Limits {
     pub rules: usize,
     /// Bytes of one pattern as written, checked before anything reads it. Default 4 KiB; at most 65,535.
     pub pattern_bytes: usize,
-    /// Bytes that one regular expression may take when compiled. Default 1 MiB.
+    /// Bytes that one regular expression may take when compiled, and that its character classes may take when it is read. Default 1 MiB.
     pub regex_bytes: usize,
+    /// Threads of one regular expression that one character can keep alive: what a byte of the topic costs at worst. Only counted
+    /// repetitions (`(a?){500}a{500}`) have many. Default 512.
+    pub regex_threads: usize,
     /// Bytes that the whole set may take: patterns, indexes, compiled expressions. Default 1 GiB; at most 4 GiB - 1.
     pub memory_bytes: usize,
 }
@@ -32,6 +35,7 @@ impl Default for Limits {
             rules: 1_000_000,
             pattern_bytes: 4 << 10,
             regex_bytes: 1 << 20,
+            regex_threads: 512,
             memory_bytes: 1 << 30,
         }
     }

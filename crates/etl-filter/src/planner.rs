@@ -22,6 +22,9 @@ use crate::source::Sources;
 use crate::tree::Tree;
 use crate::value::{Lists, Value};
 
+/// Literals anywhere in the topic go into an automaton as long as their text takes no more than this.
+pub(crate) const AUTOMATON_BYTES: usize = 1 << 20;
+
 /// A literal of a slot: where it must stand, and where its text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Text {
@@ -85,7 +88,7 @@ impl Planner {
         let folded = pattern.folded;
         let code = match &pattern.shape {
             Shape::Everything => return Ok(None),
-            Shape::Regex(hir) => self.compiler.compile(hir, self.limits.regex_bytes)?,
+            Shape::Regex(hir) => self.compiler.compile(hir, &self.limits)?,
             _ => &[],
         };
         canonical_form(pattern, code, &mut self.canonical);
@@ -141,7 +144,7 @@ impl Planner {
 
     /// Bytes that the patterns so far will take at least.
     pub(crate) fn bytes(&self) -> usize {
-        self.slots.len() * 24 + self.programs.len() * 4
+        self.slots.len() * 24 + self.programs.len() * 4 + self.compiler.bytes()
     }
 
     fn set(&self, set: u32) -> &[Text] {
@@ -154,7 +157,13 @@ impl Planner {
     }
 
     /// Builds the engine for rules whose leaves are slots.
-    pub(crate) fn build(mut self, trees: &[Tree], sources: Sources) -> Engine {
+    pub(crate) fn build(
+        mut self,
+        trees: &[Tree],
+        sources: Sources,
+        automaton_bytes: usize,
+        threads: usize,
+    ) -> Engine {
         self.known = Interner::default();
         let mut lists = Lists::default();
         let (dispatch, values) = Dispatch::new(trees, self.slots.len(), &mut lists);
@@ -205,7 +214,10 @@ impl Planner {
             }
         }
         let folds = self.slots.iter().any(|slot| slot.folded);
-        let [plain, folded] = indexed.map(|map| map.build(&mut lists, self.keys, sources.text()));
+        let [plain, folded] = indexed.map(|map| {
+            map.index(&mut lists)
+                .build(self.keys, sources.text(), automaton_bytes, threads)
+        });
         let rest = Rest::new(expressions, single);
         let mut this = Engine {
             sources,
@@ -294,7 +306,7 @@ impl Planner {
     }
 
     fn place_hash(&self, place: Place, bytes: &[u8]) -> u64 {
-        self.keys.step(self.keys.chain(bytes.iter()), place as u8)
+        self.keys.at_place(bytes, place as u8)
     }
 }
 
@@ -344,9 +356,7 @@ pub(crate) fn guards(pattern: &Pattern) -> Vec<Vec<Literal>> {
 /// Says what only compiling a pattern can find.
 pub(crate) fn check(pattern: &Pattern, limits: &Limits) -> Result<(), Problem> {
     match &pattern.shape {
-        Shape::Regex(hir) => Compiler::default()
-            .compile(hir, limits.regex_bytes)
-            .map(drop),
+        Shape::Regex(hir) => Compiler::default().compile(hir, limits).map(drop),
         _ => Ok(()),
     }
 }
@@ -435,7 +445,7 @@ impl LiteralMap {
         }
     }
 
-    fn build(mut self, lists: &mut Lists, keys: Keys, text: &[u8]) -> crate::index::Index {
+    fn index(mut self, lists: &mut Lists) -> IndexBuilder {
         self.by_hash = FxHashMap::default();
         self.more.sort_unstable();
         let mut words = Vec::new();
@@ -452,6 +462,6 @@ impl LiteralMap {
         for (literal, word) in self.literals {
             builder.add(literal.place, literal.start, literal.len, word);
         }
-        builder.build(keys, text)
+        builder
     }
 }

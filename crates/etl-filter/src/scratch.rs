@@ -70,11 +70,13 @@ impl BitList {
         self.members.reserve(len.saturating_sub(self.members.len()));
     }
 
-    /// Adds a number; false if it was there.
+    /// Adds a number; false if it was there. A number for which there is no room makes room: nothing is lost.
+    #[inline]
     pub(crate) fn insert(&mut self, member: u32) -> bool {
-        let Some(word) = self.bits.get_mut(member as usize / 64) else {
-            return false;
-        };
+        if self.bits.len() <= member as usize / 64 {
+            self.reserve(member as usize + 1);
+        }
+        let word = &mut self.bits[member as usize / 64];
         let bit = 1 << (member % 64);
         let new = *word & bit == 0;
         if new {

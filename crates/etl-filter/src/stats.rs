@@ -17,14 +17,16 @@ pub struct Stats {
     pub trees: usize,
     /// Rules that match unless a filter of theirs does: they are in the answer for nearly every topic, which takes its time.
     pub matching_by_default: usize,
-    /// Literals that are looked up as the whole topic.
+    /// Literals that are looked up as the whole topic, by a hash.
     pub exact: EngineStats,
-    /// Literals that are looked up as a start of the topic.
+    /// Literals that are looked up as a start of the topic, in an FST.
     pub prefix: EngineStats,
-    /// Literals that are looked up as an end of the topic.
+    /// Literals that are looked up as an end of the topic, in an FST.
     pub suffix: EngineStats,
     /// Literals that are looked up anywhere in the topic.
     pub contains: EngineStats,
+    /// Those of them that an Aho-Corasick automaton finds; the others are found by their windows.
+    pub contains_in_automaton: EngineStats,
     /// Wildcard patterns that are compared when a literal of theirs was found.
     pub wildcard: EngineStats,
     /// MQTT filters that are compared when a literal of theirs was found.
@@ -64,6 +66,14 @@ impl Stats {
                 bytes: plain.1 + folded.1,
             }
         };
+        let mut contains_in_automaton = EngineStats::default();
+        for index in [&engine.plain, &engine.folded] {
+            if index.has_automaton() {
+                let (patterns, bytes) = index.stats(Place::Anywhere);
+                contains_in_automaton.patterns += patterns;
+                contains_in_automaton.bytes += bytes;
+            }
+        }
         let kind = |kind| {
             let patterns = engine
                 .checks
@@ -88,6 +98,7 @@ impl Stats {
             prefix: place(Place::Start),
             suffix: place(Place::End),
             contains: place(Place::Anywhere),
+            contains_in_automaton,
             wildcard: kind(CheckKind::Glob),
             mqtt: kind(CheckKind::Mqtt),
             nats: kind(CheckKind::Nats),

@@ -3,7 +3,7 @@
 mod support;
 
 use etl_filter::naive::Oracle;
-use etl_filter::{Kind, Rule, RuleSet, TopicFilter};
+use etl_filter::{BuildErrorKind, Kind, Limits, Rule, RuleSet, TopicFilter};
 use support::Random;
 
 fn set(filters: &[TopicFilter]) -> RuleSet {
@@ -220,4 +220,107 @@ fn many_literals_that_overlap_are_each_reported_once() {
         rules.matches(&"a".repeat(most / 2), &mut scratch).len(),
         most / 2
     );
+}
+
+#[test]
+fn thousands_of_starts_and_ends_of_all_lengths_are_found() {
+    let mut random = Random::new(13);
+    let mut word = |least: usize, most: usize| -> String {
+        let len = least + random.below(most - least + 1);
+        (0..len)
+            .map(|_| random.pick(&["a", "b", "c", "d"]))
+            .collect()
+    };
+    let many = if cfg!(miri) { 40 } else { 4_000 };
+    // Once with literals shorter than any leap, once without.
+    for least in [1, 9] {
+        let filters: Vec<TopicFilter> = (0..many)
+            .map(|number| {
+                let kind = [Kind::Prefix, Kind::Suffix][number % 2];
+                TopicFilter::new(kind, word(least, 12))
+            })
+            .collect();
+        let rules = set(&filters);
+        let mut scratch = rules.scratch();
+        let mut found = 0;
+        for number in 0..many / 4 {
+            let near = filters[number * 3].pattern();
+            let topic = format!("{}{near}{}", word(0, 2), word(0, 2));
+            let expected: Vec<usize> = (0..many)
+                .filter(|index| {
+                    let filter = &filters[*index];
+                    if filter.kind() == Kind::Prefix {
+                        topic.starts_with(filter.pattern())
+                    } else {
+                        topic.ends_with(filter.pattern())
+                    }
+                })
+                .collect();
+            let ids = rules.matches(&topic, &mut scratch);
+            assert!(
+                ids.iter().map(|id| id.index()).eq(expected.iter().copied()),
+                "{topic}"
+            );
+            found += ids.len();
+        }
+        assert!(found > many / 20, "too few are found to say much: {found}");
+    }
+}
+
+/// What building says of one expression behind a rule that is well.
+fn refusal(expression: &str, limits: Limits) -> Option<(BuildErrorKind, usize)> {
+    let mut builder = RuleSet::builder();
+    builder.limits(limits);
+    builder.add(TopicFilter::new(Kind::Exact, "well"));
+    builder.add(TopicFilter::new(Kind::Regex, expression));
+    let error = builder.build().err()?;
+    Some((error.kind(), error.rule().index()))
+}
+
+#[test]
+fn expressions_that_would_cost_too_much_are_refused_by_name() {
+    let too_large = Some((BuildErrorKind::RegexTooLarge, 1));
+    let limits = Limits::default();
+    assert_eq!(refusal("(a?){500}a{500}b", limits), too_large);
+    assert_eq!(refusal(r"^(\w*\d*){300}x", limits), too_large);
+    assert_eq!(refusal(&r"\pL".repeat(1_300), limits), too_large);
+    assert_eq!(refusal("a{400000}", limits), too_large);
+    // What people write stays well within.
+    let words: Vec<String> = (0..200).map(|number| format!("tenant-{number}")).collect();
+    for expression in [
+        "^[a-z0-9-]{1,253}$".to_owned(),
+        format!(r"^({})\.\d+$", words.join("|")),
+        r"^\w{1,64}@\w{1,64}(\.\w{2,20}){1,5}$".to_owned(),
+    ] {
+        assert_eq!(refusal(&expression, limits), None, "{expression}");
+    }
+}
+
+#[test]
+fn classes_count_against_the_memory_of_the_set() {
+    let limits = Limits {
+        memory_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let mut builder = RuleSet::builder();
+    builder.limits(limits);
+    // Each is a class of its own, of some five kilobytes.
+    for letter in 'a'..='z' {
+        for other in 'a'..='z' {
+            builder.add(TopicFilter::new(
+                Kind::Regex,
+                format!(r"^x[\pL--{letter}{other}]$"),
+            ));
+        }
+    }
+    let error = builder.build().expect_err("this is some megabytes");
+    assert_eq!(error.kind(), BuildErrorKind::OutOfMemoryBudget);
+    assert!((10..300).contains(&error.rule().index()), "{error}");
+    // One class many times is one class.
+    let mut builder = RuleSet::builder();
+    builder.limits(limits);
+    builder.extend(
+        (0..600).map(|number| TopicFilter::new(Kind::Regex, format!(r"^x{number}[\pL--a]$"))),
+    );
+    builder.build().expect("equal classes are shared");
 }

@@ -72,12 +72,13 @@ pub fn as_text(stats: &Stats, built_in: Duration, topics: u64) -> String {
     text
 }
 
-fn engines(stats: &Stats) -> [(&'static str, EngineStats); 9] {
+fn engines(stats: &Stats) -> [(&'static str, EngineStats); 10] {
     [
         ("exact", stats.exact),
         ("prefix", stats.prefix),
         ("suffix", stats.suffix),
         ("contains", stats.contains),
+        ("contains_in_automaton", stats.contains_in_automaton),
         ("wildcard", stats.wildcard),
         ("mqtt", stats.mqtt),
         ("nats", stats.nats),

@@ -1,4 +1,4 @@
-//! The hashes of the literal index: of every prefix and suffix of a topic, and of the short windows inside it.
+//! The hashes of the literal index: of a whole topic, and of the short windows inside it.
 //!
 //! All are folded multiplications (the two halves of a 128-bit product, xored) with keys drawn anew for each rule set from the
 //! standard library's random source, so nobody can write patterns that collide. A collision would cost time only: what a hash finds
@@ -32,23 +32,49 @@ impl Keys {
         }
     }
 
-    /// The start of a chain of bytes.
-    pub(crate) fn start(&self) -> u64 {
-        self.end
+    /// The hash of a whole text, eight bytes at a time.
+    pub(crate) fn whole(&self, bytes: &[u8]) -> u64 {
+        let mut hash = self.end ^ bytes.len() as u64;
+        let mut chunks = bytes.chunks_exact(8);
+        for chunk in &mut chunks {
+            hash = folded_multiply(hash ^ first_eight(chunk), self.chain);
+        }
+        folded_multiply(hash ^ first_eight(chunks.remainder()), self.byte)
     }
 
-    /// The chain, one byte on.
-    pub(crate) fn step(&self, chain: u64, byte: u8) -> u64 {
-        folded_multiply(chain ^ (u64::from(byte) + self.byte), self.chain)
-    }
-
-    /// The chain over all of `bytes`.
-    pub(crate) fn chain<'a>(&self, bytes: impl Iterator<Item = &'a u8>) -> u64 {
-        bytes.fold(self.start(), |chain, byte| self.step(chain, *byte))
+    /// A hash of a text for each `place`.
+    pub(crate) fn at_place(&self, bytes: &[u8], place: u8) -> u64 {
+        folded_multiply(self.whole(bytes) ^ u64::from(place), self.chain)
     }
 
     /// The hash of a window: up to eight bytes, the first one lowest, the others zero.
     pub(crate) fn window(&self, word: u64, len: u64) -> u64 {
         folded_multiply(word ^ self.byte, self.window ^ (len << 32))
+    }
+}
+
+/// Up to eight bytes, the first one lowest, the others zero.
+fn first_eight(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(word) => u64::from_le_bytes(*word),
+        None => word(bytes, bytes.len()),
+    }
+}
+
+/// The first `len` bytes, the first one lowest.
+pub(super) fn word(bytes: &[u8], len: usize) -> u64 {
+    bytes
+        .iter()
+        .take(len)
+        .rev()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// The bits of the first `len` bytes of a word.
+pub(super) fn mask(len: usize) -> u64 {
+    if len >= 8 {
+        u64::MAX
+    } else {
+        (1 << (len * 8)) - 1
     }
 }

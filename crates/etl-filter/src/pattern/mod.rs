@@ -88,7 +88,7 @@ impl Pattern {
         if filter.kind() == Kind::Regex {
             return Ok(Self {
                 folded,
-                shape: regex::parse(text, folded)?,
+                shape: regex::parse(text, folded, limits.regex_bytes)?,
             });
         }
         // What has no other case is the same pattern with and without regard to it, and needs no folded topic.

@@ -11,8 +11,11 @@ use regex_automata::util::look::Look as EngineLook;
 use regex_automata::util::look::LookMatcher;
 use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
+use rustc_hash::FxHashMap;
+
 use super::character_at;
 use crate::error::{BuildErrorKind, Problem};
+use crate::limits::Limits;
 
 const TAG_SHIFT: u32 = 28;
 const ARGUMENT: u32 = (1 << TAG_SHIFT) - 1;
@@ -87,13 +90,24 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    /// The code of `hir`, if it takes at most `max_bytes`.
-    pub(crate) fn compile(&mut self, hir: &Hir, max_bytes: usize) -> Result<&[u32], Problem> {
+    /// The code of `hir`, if it stays within the limits.
+    pub(crate) fn compile(&mut self, hir: &Hir, limits: &Limits) -> Result<&[u32], Problem> {
         self.code.clear();
-        self.max_words = (max_bytes / 4).min(ARGUMENT as usize);
+        self.max_words = (limits.regex_bytes / 4).min(ARGUMENT as usize);
         self.part(hir)?;
         self.push(MATCH, 0)?;
+        let most = limits.regex_threads;
+        if self.code.len() > most && threads_at_worst(&self.code) > most {
+            let message =
+                format!("one character can keep more than {most} threads of the expression alive");
+            return Err(Problem::new(BuildErrorKind::RegexTooLarge, message));
+        }
         Ok(&self.code)
+    }
+
+    /// Bytes that the classes so far take, the table by which equal ones are found included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.classes.ranges.len() * 16 + self.known.len() * 64
     }
 
     /// The table that every compiled program needs.
@@ -238,6 +252,21 @@ impl Compiler {
     }
 }
 
+/// How many instructions can take the same character, at most: every class, and those of the most frequent character. After a character
+/// no more threads can be alive, whatever the topic.
+fn threads_at_worst(code: &[u32]) -> usize {
+    let mut characters: FxHashMap<u32, usize> = FxHashMap::default();
+    let mut classes = 0;
+    for &word in code {
+        match word >> TAG_SHIFT {
+            CHARACTER => *characters.entry(word).or_default() += 1,
+            CLASS | ANY => classes += 1,
+            _ => {}
+        }
+    }
+    classes + characters.into_values().max().unwrap_or(0)
+}
+
 fn not_utf8() -> Problem {
     Problem::new(
         BuildErrorKind::InvalidPattern,
@@ -283,10 +312,13 @@ impl SparseSet {
         }
     }
 
+    /// Adds an instruction; false if it was there. One for which there is no room makes room: nothing is lost.
+    #[inline]
     fn insert(&mut self, value: u32) -> bool {
-        let Some(slot) = self.sparse.get_mut(value as usize) else {
-            return false;
-        };
+        if self.sparse.len() <= value as usize {
+            self.reserve(value as usize + 1);
+        }
+        let slot = &mut self.sparse[value as usize];
         if self.dense.get(*slot as usize) == Some(&value) {
             return false;
         }
@@ -322,6 +354,24 @@ pub(crate) fn matches(
         if at >= topic.len() || (anchored && now.dense.is_empty()) {
             return false;
         }
+        // An expression that must start the topic mostly has one thread, in a row of characters: no list is needed to follow that.
+        if anchored && let [thread] = now.dense[..] {
+            let (pc, after) = follow_characters(code, thread, topic, at);
+            if pc != thread {
+                now.dense.clear();
+                at = after;
+                let search = Search {
+                    code,
+                    looks: &looks,
+                    topic,
+                    at,
+                };
+                if search.follow(pc, now, stack) {
+                    return true;
+                }
+                continue;
+            }
+        }
         next.dense.clear();
         let character = character_at(topic, at);
         at += character.map_or(1, char::len_utf8);
@@ -348,6 +398,20 @@ pub(crate) fn matches(
         }
         std::mem::swap(now, next);
     }
+}
+
+/// From an instruction and a place in the topic on, as long as the instructions are ASCII characters and the topic has them: where both are
+/// then.
+fn follow_characters(code: &[u32], mut pc: u32, topic: &[u8], mut at: usize) -> (u32, usize) {
+    while let (Some(&word), Some(&byte)) = (code.get(pc as usize), topic.get(at))
+        && word >> TAG_SHIFT == CHARACTER
+        && byte.is_ascii()
+        && word & ARGUMENT == u32::from(byte)
+    {
+        pc += 1;
+        at += 1;
+    }
+    (pc, at)
 }
 
 /// One position of one search.

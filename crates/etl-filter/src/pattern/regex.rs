@@ -16,14 +16,31 @@ const MAX_STRINGS: usize = 16;
 const MAX_MEMBERS: usize = 16;
 
 /// Checks an expression and takes it as the cheapest shape.
-pub(crate) fn parse(pattern: &str, folded: bool) -> Result<Shape, Problem> {
+pub(crate) fn parse(pattern: &str, folded: bool, max_bytes: usize) -> Result<Shape, Problem> {
     let hir = ParserBuilder::new()
         .case_insensitive(folded)
         .nest_limit(100)
         .build()
         .parse(pattern)
         .map_err(|error| problem(&error))?;
+    // Three bytes of a pattern (`\pL`) can be five kilobytes of ranges.
+    if class_bytes(&hir) > max_bytes {
+        let message = format!("the classes of the expression take more than {max_bytes} bytes");
+        return Err(Problem::new(BuildErrorKind::RegexTooLarge, message));
+    }
     Ok(shape(hir, folded))
+}
+
+/// Bytes that the classes of an expression take as it was read.
+fn class_bytes(hir: &Hir) -> usize {
+    match hir.kind() {
+        HirKind::Class(Class::Unicode(class)) => class.ranges().len() * 8,
+        HirKind::Class(Class::Bytes(class)) => class.ranges().len() * 2,
+        HirKind::Capture(capture) => class_bytes(&capture.sub),
+        HirKind::Repetition(repetition) => class_bytes(&repetition.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().map(class_bytes).sum(),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Look(_) => 0,
+    }
 }
 
 fn problem(error: &regex_syntax::Error) -> Problem {
