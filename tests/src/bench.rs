@@ -103,6 +103,7 @@ pub struct Bench {
     time: Duration,
     scenario: String,
     rows: Vec<Row>,
+    floor: bool,
 }
 
 impl Bench {
@@ -112,7 +113,14 @@ impl Bench {
             time,
             scenario: String::new(),
             rows: Vec::new(),
+            floor: true,
         }
+    }
+
+    /// Leaves the floors out, so that a profiler sees the subjects alone.
+    pub fn without_floor(mut self) -> Self {
+        self.floor = false;
+        self
     }
 
     /// The variants that follow belong to this scenario.
@@ -129,6 +137,9 @@ impl Bench {
         mut subject: impl FnMut(),
         mut floor: impl FnMut(),
     ) {
+        if !self.floor {
+            return self.alone(variant, records, target, subject);
+        }
         let (subject, floor) = measure::in_turns(self.time, &mut subject, &mut floor);
         let ratios: Vec<f64> = subject
             .rounds

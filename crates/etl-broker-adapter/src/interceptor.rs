@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use etl_orchestrator::{DeadLetter, Deferred, Lane, Outcome, Progress, Record};
+use etl_orchestrator::{DeadLetter, Deferred, Lane, Outcome, Progress, Record, View};
 use smallvec::SmallVec;
 
 /// Stands in a broker's produce or fetch path, on one of its threads.
@@ -23,9 +23,9 @@ pub struct Interceptor {
 pub enum Disposition {
     /// Do this, and the record is done with.
     Settled {
-        /// Store these in its place, in this order: the very same `Arc` where nothing changed, none where it was
-        /// dropped or dead-lettered.
-        forward: SmallVec<[Arc<Record>; 1]>,
+        /// Store these in its place, in this order; none where it was dropped or dead-lettered. [`View::into_record`] gives
+        /// the very same `Arc` where nothing changed; a broker that writes bytes reads the view and needs no record.
+        forward: SmallVec<[View; 1]>,
         /// Store these too, each on its own topic.
         dead_letters: Vec<DeadLetter>,
     },

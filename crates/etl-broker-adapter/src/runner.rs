@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etl_orchestrator::{Orchestrator, Outcome, ProcessError, Record};
+use etl_orchestrator::{Orchestrator, Outcome, ProcessError, Record, View};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -206,7 +206,7 @@ impl Runner {
                 add(&self.counters.stopped, outcome.stopped.into());
                 add(&self.counters.skipped_modules, outcome.skipped.into());
                 self.unconfirmed.records += outcome.outputs.len() as u64;
-                outputs.extend(outcome.outputs);
+                outputs.extend(outcome.outputs.into_iter().map(View::into_record));
                 new_letters.extend(outcome.dead_letters.into_iter().map(|letter| letter.record));
             }
             letters_written += new_letters.len() as u64;

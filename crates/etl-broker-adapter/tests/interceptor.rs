@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use etl_broker_adapter::{Disposition, Interceptor};
 use etl_config::{LoadOptions, load_text};
 use etl_orchestrator::{
-    Delta, FailureKind, Options, Orchestrator, Record, Reply, TransformError, TransformFor, View,
+    FailureKind, Options, Orchestrator, Record, Reply, TransformError, TransformFor, View,
 };
 
 /// An engine with one module, which does what the first byte of a value says.
@@ -25,7 +25,7 @@ stages = [{{ priority = 0, modules = [{{ module_id = "m", topic_filters = [{{ fi
     options.transforms = Some(TransformFor::new(move |_| {
         let failed_once = failed_once.clone();
         Arc::new(move |record: &View| match record.value().first() {
-            Some(b'c') => Reply::Change(Delta::value("changed")),
+            Some(b'c') => Reply::Value("changed".into()),
             Some(b'd') => Reply::Drop,
             Some(b'f') => Reply::Fail(TransformError::new(FailureKind::Module, "no")),
             Some(b'r') if !failed_once.swap(true, Ordering::Relaxed) => {
@@ -50,7 +50,7 @@ fn settled(disposition: Disposition) -> (Vec<Arc<Record>>, Vec<String>) {
         } => {
             let letters = dead_letters.iter();
             (
-                forward.to_vec(),
+                forward.into_iter().map(View::into_record).collect(),
                 letters
                     .map(|letter| letter.record.topic.to_string())
                     .collect(),

@@ -154,7 +154,7 @@ fn record_text(record: &Record, outcome: &Outcome, steps: &[Step]) -> String {
         text.push_str("  nothing\n");
     }
     for output in &outcome.outputs {
-        text.push_str(&format!("  {}\n", shown(output)));
+        text.push_str(&format!("  {}\n", shown(&output.to_record())));
     }
     if !outcome.dead_letters.is_empty() {
         text.push_str("\ndead letters\n");
@@ -278,7 +278,11 @@ impl<'a> Document<'a> {
             traced: traced.map(|(record, outcome, steps)| Traced {
                 record: raw(record),
                 steps: steps.iter().map(TracedStep::of).collect(),
-                outputs: outcome.outputs.iter().map(|record| raw(record)).collect(),
+                outputs: outcome
+                    .outputs
+                    .iter()
+                    .map(|output| raw(&output.to_record()))
+                    .collect(),
                 dead_letters: outcome
                     .dead_letters
                     .iter()

@@ -7,7 +7,7 @@ use etl_filter::conditions::ConditionScratch;
 
 use crate::clock::Clock;
 use crate::lane::LaneContext;
-use crate::run::{BACKOFF_BASE, BACKOFF_CAP};
+use crate::run::{BACKOFF_BASE, BACKOFF_CAP, Chosen};
 use crate::stats::LaneCounters;
 use crate::transform::Reply;
 use crate::view::View;
@@ -18,6 +18,8 @@ pub(crate) struct Core {
     pub(crate) conditions: Conditions,
     /// Room for what a call answers, reused.
     pub(crate) replies: Vec<Reply>,
+    /// Room for the places of those that a module is called for, reused.
+    pub(crate) chosen: Chosen,
     clock: Clock,
     dice: Dice,
 }
@@ -35,6 +37,7 @@ impl Core {
             counters,
             conditions: Conditions::default(),
             replies: Vec::new(),
+            chosen: Chosen::new(),
             clock,
             dice,
         }
@@ -116,7 +119,7 @@ impl Conditions {
     }
 
     /// The scratch of a record, which remembers its place.
-    pub(crate) fn scratch(&mut self, place: &mut Option<usize>) -> &mut ConditionScratch {
+    pub(crate) fn scratch(&mut self, place: &mut Option<u32>) -> &mut ConditionScratch {
         let index = *place.get_or_insert_with(|| {
             let index = self.used.min(MAX_SCRATCHES);
             self.used = (self.used + 1).min(MAX_SCRATCHES);
@@ -124,8 +127,8 @@ impl Conditions {
                 self.scratches.push(ConditionScratch::new());
             }
             self.scratches[index].begin_record(self.unix_ms);
-            index
-        });
+            index as u32
+        }) as usize;
         let scratch = &mut self.scratches[index];
         if index == MAX_SCRATCHES {
             scratch.begin_record(self.unix_ms);
@@ -134,8 +137,8 @@ impl Conditions {
     }
 
     /// A record changed.
-    pub(crate) fn changed(&mut self, place: Option<usize>, touched: Touched) {
-        if let Some(scratch) = place.and_then(|place| self.scratches.get_mut(place)) {
+    pub(crate) fn changed(&mut self, place: Option<u32>, touched: Touched) {
+        if let Some(scratch) = place.and_then(|place| self.scratches.get_mut(place as usize)) {
             if touched.value {
                 scratch.payload_changed();
             }

@@ -1,11 +1,8 @@
-//! What a module returns for one record: not a record but a list of changes.
-//!
-//! The commonest one, a new value and nothing else, fits without an allocation.
+//! What a module returns for one record that it changes: not a record but a list of changes.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use crate::record::Headers;
 
@@ -60,18 +57,13 @@ pub struct NewRecord {
 /// assert_eq!(delta.changes().len(), 2);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Delta(SmallVec<[Change; 1]>);
+pub struct Delta(Vec<Change>);
 
 impl Delta {
     /// No change.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// A new value and nothing else.
-    pub fn value(value: impl Into<Bytes>) -> Self {
-        Self(SmallVec::from_buf([Change::SetValue(value.into())]))
     }
 
     /// Appends a change.
@@ -85,7 +77,7 @@ impl Delta {
         &self.0
     }
 
-    pub(crate) fn into_changes(self) -> SmallVec<[Change; 1]> {
+    pub(crate) fn into_changes(self) -> Vec<Change> {
         self.0
     }
 }

@@ -19,7 +19,7 @@ use etl_pool::{
     Template, Verdicts,
 };
 
-use crate::delta::{Change, Delta, NewRecord};
+use crate::delta::{Change, NewRecord};
 use crate::failure::{FailureKind, TransformError};
 use crate::lane::LaneContext;
 use crate::record::Headers;
@@ -249,7 +249,12 @@ impl Transform for Pooled {
             .shelves(&self.pool)
             .call(&self.template, records, deadline)
         {
-            Ok(verdicts) => replies.extend((0..records.len()).map(|index| reply(&verdicts, index))),
+            Ok(verdicts) => match verdicts.into_value() {
+                Ok(value) => replies.push(Reply::Value(value)),
+                Err(verdicts) => {
+                    replies.extend((0..records.len()).map(|index| reply(&verdicts, index)));
+                }
+            },
             Err(error) => {
                 let error = failed(&error);
                 replies.extend(records.iter().map(|_| Reply::Fail(error.clone())));
@@ -276,7 +281,7 @@ impl Transform for Pooled {
 fn reply(verdicts: &Verdicts, index: usize) -> Reply {
     match verdicts.get(index) {
         Ok(Verdict::Keep) => Reply::Keep,
-        Ok(Verdict::SetValue(value)) => Reply::Change(Delta::value(verdicts.bytes(value))),
+        Ok(Verdict::SetValue(value)) => Reply::Value(verdicts.bytes(value)),
         Ok(Verdict::Drop) => Reply::Drop,
         Ok(Verdict::Change(ops)) => {
             Reply::Change(ops.iter().map(|op| change(verdicts, op)).collect())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::program::Plan;
-use crate::run::Run;
+use crate::run::{Convoy, Run};
 use crate::snapshot::Snapshot;
 
 /// The runs of one batch, with room that is used again for the next.
@@ -15,10 +15,16 @@ pub(crate) struct Groups {
     places: FxHashMap<usize, usize>,
     /// A run takes so many records; then another one begins.
     chunk: usize,
+    /// Convoys that have arrived.
+    spare: Vec<Convoy>,
 }
 
 /// Up to so many runs are looked through one by one.
 const FEW: usize = 8;
+
+/// So many convoys are kept for the room in them, and none that has room for more records than this.
+const MAX_SPARE: usize = 8;
+const MAX_SPARE_RECORDS: usize = 4096;
 
 impl Groups {
     pub(crate) fn new(chunk: usize) -> Self {
@@ -26,6 +32,7 @@ impl Groups {
             runs: Vec::new(),
             places: FxHashMap::default(),
             chunk,
+            spare: Vec::new(),
         }
     }
 
@@ -34,7 +41,7 @@ impl Groups {
     pub(crate) fn of(&mut self, snapshot: &Snapshot, plan: &Arc<Plan>) -> &mut Run {
         // The newest first: neighbours mostly have the same plan.
         let place = match self.runs.last() {
-            Some(run) if Arc::ptr_eq(&run.plan, plan) && run.slots.len() < self.chunk => {
+            Some(run) if Arc::ptr_eq(&run.plan, plan) && run.convoy.slots.len() < self.chunk => {
                 self.runs.len() - 1
             }
             _ => self.find(snapshot, plan),
@@ -60,12 +67,15 @@ impl Groups {
             self.places.get(&address).copied()
         };
         if let Some(place) = found
-            && self.runs[place].slots.len() < self.chunk
+            && self.runs[place].convoy.slots.len() < self.chunk
         {
             return place;
         }
-        self.runs
-            .push(Run::new(snapshot.program.clone(), plan.clone()));
+        self.runs.push(Run {
+            program: snapshot.program.clone(),
+            plan: plan.clone(),
+            convoy: self.spare.pop().unwrap_or_default(),
+        });
         let place = self.runs.len() - 1;
         if !self.places.is_empty() {
             self.places.insert(address, place);
@@ -74,8 +84,16 @@ impl Groups {
     }
 
     /// All runs; then there are none.
-    pub(crate) fn take(&mut self) -> impl Iterator<Item = Run> {
+    pub(crate) fn take(&mut self) -> Vec<Run> {
         self.places.clear();
-        self.runs.drain(..)
+        std::mem::take(&mut self.runs)
+    }
+
+    /// Keeps a convoy that has arrived for the room in it.
+    pub(crate) fn keep(&mut self, mut convoy: Convoy) {
+        if self.spare.len() < MAX_SPARE && convoy.capacity() <= MAX_SPARE_RECORDS {
+            convoy.clear();
+            self.spare.push(convoy);
+        }
     }
 }

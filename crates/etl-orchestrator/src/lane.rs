@@ -13,7 +13,7 @@ use crate::groups::Groups;
 use crate::outcome::Outcome;
 use crate::plan_cache::PlanCache;
 use crate::record::Record;
-use crate::run::{Advance, Run, Waiting};
+use crate::run::{Advance, Convoy, Route, Run, Waiting};
 use crate::snapshot::Live;
 use crate::trace::{Step, Trace};
 
@@ -78,6 +78,8 @@ pub struct Lane {
     plans: PlanCache,
     waiting: Vec<Waiting>,
     groups: Groups,
+    /// The convoy of records that come alone.
+    alone: Convoy,
 }
 
 /// What became of a record that was given to a lane.
@@ -137,6 +139,7 @@ impl Lane {
             plans: PlanCache::default(),
             waiting: Vec::new(),
             groups: Groups::new(usize::MAX),
+            alone: Convoy::default(),
         }
     }
 
@@ -151,9 +154,18 @@ impl Lane {
             totals.records_out.add(1);
             return Progress::Done(Outcome::passed(record.clone()));
         }
-        let mut run = Run::new(snapshot.program.clone(), plan.clone());
-        run.push(0, record.clone());
-        self.finish_one(run)
+        let route = Route {
+            program: &snapshot.program,
+            plan,
+        };
+        // A panic on the way leaves an empty convoy behind.
+        let mut convoy = std::mem::take(&mut self.alone);
+        convoy.push(0, record.clone());
+        let _: Advance = convoy.advance(route, &mut self.core, &mut self.waiting, |_| false);
+        let progress = arrived(&mut self.core, &mut self.waiting, &mut convoy);
+        convoy.clear();
+        self.alone = convoy;
+        progress
     }
 
     /// Handles a batch: each module is called once for all records that want it. What comes back is in the order of `records`, and
@@ -162,16 +174,17 @@ impl Lane {
         let snapshot = self.live.load();
         let totals = self.core.counters.totals();
         totals.records_in.add(records.len() as u64);
-        let mut results: Vec<Option<Progress>> = Vec::with_capacity(records.len());
+        let mut results: Vec<Progress> = Vec::with_capacity(records.len());
         let mut passed = 0;
         for (index, record) in records.iter().enumerate() {
             let plan = self.plans.plan(snapshot, &record.topic, totals);
             if plan.is_empty() {
                 passed += 1;
-                results.push(Some(Progress::Done(Outcome::passed(record.clone()))));
+                results.push(Progress::Done(Outcome::passed(record.clone())));
             } else {
-                self.groups.of(snapshot, plan).push(index, record.clone());
-                results.push(None);
+                let run = self.groups.of(snapshot, plan);
+                run.convoy.push(index, record.clone());
+                results.push(Progress::Done(Outcome::default()));
             }
         }
         totals.passed_through.add(passed);
@@ -182,17 +195,32 @@ impl Lane {
             groups,
             ..
         } = self;
-        for run in groups.take() {
-            finish(core, waiting, run, |index, progress| {
-                results[index] = Some(progress);
-            });
+        for mut run in groups.take() {
+            let _: Advance = run.advance(core, waiting, |_| false);
+            let totals = core.counters.totals();
+            for slot in run.convoy.slots.drain(..) {
+                slot.outcome.count(totals);
+                results[slot.input] = Progress::Done(slot.outcome);
+            }
+            for waiting in waiting.drain(..) {
+                let input = waiting
+                    .run
+                    .convoy
+                    .slots
+                    .first()
+                    .map_or(0, |slot| slot.input);
+                results[input] = Progress::Deferred(waiting.into());
+            }
+            groups.keep(run.convoy);
         }
-        results.into_iter().flatten().collect()
+        results
     }
 
     /// Goes on with a record whose time has come; earlier is allowed and only makes its wait shorter.
     pub fn resume(&mut self, deferred: Deferred) -> Progress {
-        self.finish_one(*deferred.run)
+        let mut run = deferred.run;
+        let _: Advance = run.advance(&mut self.core, &mut self.waiting, |_| false);
+        arrived(&mut self.core, &mut self.waiting, &mut run.convoy)
     }
 
     /// Handles one record and tells every step of its way. Waits for retries, so it is for people and tools.
@@ -206,9 +234,13 @@ impl Lane {
             totals.records_out.add(1);
             return (Outcome::passed(record.clone()), Vec::new());
         }
-        let mut run = Run::new(snapshot.program.clone(), plan);
-        run.push(0, record.clone());
-        run.trace = Some(Box::new(Trace::default()));
+        let mut run = Run {
+            program: snapshot.program.clone(),
+            plan,
+            convoy: Convoy::default(),
+        };
+        run.convoy.push(0, record.clone());
+        run.convoy.trace = Some(Box::new(Trace::default()));
         loop {
             let _: Advance = run.advance(&mut self.core, &mut self.waiting, |_| false);
             match self.waiting.pop() {
@@ -217,46 +249,39 @@ impl Lane {
                     run = apart;
                 }
                 None => {
-                    let outcome = run.slots.pop().map(|slot| slot.outcome).unwrap_or_default();
+                    let slot = run.convoy.slots.pop();
+                    let outcome = slot.map(|slot| slot.outcome).unwrap_or_default();
                     outcome.count(self.core.counters.totals());
                     return (
                         outcome,
-                        run.trace.map(|trace| trace.steps).unwrap_or_default(),
+                        run.convoy
+                            .trace
+                            .map(|trace| trace.steps)
+                            .unwrap_or_default(),
                     );
                 }
             }
         }
     }
+}
 
-    fn finish_one(&mut self, run: Run) -> Progress {
-        let mut result = None;
-        finish(&mut self.core, &mut self.waiting, run, |_, progress| {
-            result = Some(progress);
-        });
-        result.unwrap_or_else(|| Progress::Done(Outcome::default()))
+/// What became of the only record of a convoy.
+fn arrived(core: &mut Core, waiting: &mut Vec<Waiting>, convoy: &mut Convoy) -> Progress {
+    match (convoy.slots.pop(), waiting.pop()) {
+        (Some(slot), _) => {
+            slot.outcome.count(core.counters.totals());
+            Progress::Done(slot.outcome)
+        }
+        (None, Some(waiting)) => Progress::Deferred(waiting.into()),
+        (None, None) => Progress::Done(Outcome::default()),
     }
 }
 
-fn finish(
-    core: &mut Core,
-    waiting: &mut Vec<Waiting>,
-    mut run: Run,
-    mut done: impl FnMut(usize, Progress),
-) {
-    let _: Advance = run.advance(core, waiting, |_| false);
-    let totals = core.counters.totals();
-    for slot in run.slots.drain(..) {
-        slot.outcome.count(totals);
-        done(slot.input, Progress::Done(slot.outcome));
-    }
-    for Waiting { run, until } in waiting.drain(..) {
-        let input = run.slots.first().map_or(0, |slot| slot.input);
-        done(
-            input,
-            Progress::Deferred(Deferred {
-                run: Box::new(run),
-                until,
-            }),
-        );
+impl From<Waiting> for Deferred {
+    fn from(waiting: Waiting) -> Self {
+        Self {
+            run: Box::new(waiting.run),
+            until: waiting.until,
+        }
     }
 }

@@ -105,12 +105,12 @@ pub struct Circuit {
 /// // A closure stands in for the module's file here.
 /// let mut options = Options::default();
 /// options.transforms = Some(TransformFor::new(|_| {
-///     Arc::new(|record: &View| Reply::Change(Delta::value(record.value().to_ascii_uppercase())))
+///     Arc::new(|record: &View| Reply::Value(record.value().to_ascii_uppercase().into()))
 /// }));
 /// let orchestrator = Orchestrator::start(loaded, options)?;
 /// let runtime = tokio::runtime::Builder::new_current_thread().build()?;
 /// let outcome = runtime.block_on(orchestrator.process(Arc::new(Record::new("greetings", "hello"))))?;
-/// assert_eq!(outcome.outputs[0].value, "HELLO");
+/// assert_eq!(outcome.outputs[0].value(), "HELLO");
 /// runtime.block_on(orchestrator.shutdown());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -301,7 +301,10 @@ impl Orchestrator {
                     passed += 1;
                     outcomes.push(Outcome::passed(record.clone()));
                 } else {
-                    groups.of(&snapshot, plan).push(index, record.clone());
+                    groups
+                        .of(&snapshot, plan)
+                        .convoy
+                        .push(index, record.clone());
                     outcomes.push(Outcome::default());
                 }
             }
@@ -309,7 +312,7 @@ impl Orchestrator {
             totals.passed_through.add(passed);
             totals.records_out.add(passed);
         }
-        let runs: Vec<Run> = groups.take().collect();
+        let runs: Vec<Run> = groups.take();
         let mut queue = self.shared.queue();
         if queue.closed {
             return Err(ProcessError::new(ProcessErrorKind::Closed));
@@ -317,7 +320,7 @@ impl Orchestrator {
         if runs.is_empty() && queue.is_clear(&partitions.list) {
             return Ok(Submitted::Done(outcomes));
         }
-        let missing = runs.iter().map(|run| run.slots.len()).sum();
+        let missing = runs.iter().map(|run| run.convoy.slots.len()).sum();
         let (sender, receiver) = oneshot::channel();
         let job = Arc::new(Job::new(
             outcomes,

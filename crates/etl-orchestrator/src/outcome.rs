@@ -12,12 +12,13 @@ use crate::view::View;
 
 /// What became of one input record.
 ///
-/// A record that passed with nothing changed comes back as the very same `Arc`.
+/// What goes on are views, which make a record only where one is asked for ([`View::into_record`]): a record that passed with nothing
+/// changed is then the very same `Arc`, and whoever only writes a changed one out reads it where it is.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {
     /// The records to send on, in order: none where it was dropped, several where modules emitted.
-    pub outputs: SmallVec<[Arc<Record>; 1]>,
+    pub outputs: SmallVec<[View; 1]>,
     /// What goes to dead-letter topics.
     pub dead_letters: Vec<DeadLetter>,
     /// Records that a module dropped, emitted ones included.
@@ -39,7 +40,7 @@ impl Outcome {
     #[inline]
     pub(crate) fn passed(record: Arc<Record>) -> Self {
         Self {
-            outputs: SmallVec::from_buf([record]),
+            outputs: SmallVec::from_buf([View::new(record)]),
             ..Self::default()
         }
     }

@@ -409,7 +409,7 @@ impl Queue {
             retrying: self
                 .timed
                 .iter()
-                .map(|Reverse(timed)| timed.entry.run.slots.len() as u64)
+                .map(|Reverse(timed)| timed.entry.run.convoy.slots.len() as u64)
                 .sum(),
             applying: self
                 .applicants
@@ -419,7 +419,7 @@ impl Queue {
             ..QueueStats::default()
         };
         for Reverse(entry) in &self.ready {
-            stats.waiting[class(entry.run.priority())] += entry.run.slots.len() as u64;
+            stats.waiting[class(entry.run.priority())] += entry.run.convoy.slots.len() as u64;
         }
         stats
     }

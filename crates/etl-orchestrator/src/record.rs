@@ -48,6 +48,20 @@ impl Record {
         }
     }
 
+    /// The same record with another value.
+    #[inline]
+    pub(crate) fn with_value(&self, value: Bytes) -> Self {
+        Self {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.offset,
+            key: self.key.clone(),
+            value,
+            headers: self.headers.clone(),
+            timestamp: self.timestamp,
+        }
+    }
+
     /// What the record weighs against a limit in bytes: topic, key, value and headers.
     #[must_use]
     pub fn weight(&self) -> usize {

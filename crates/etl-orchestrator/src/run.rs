@@ -1,11 +1,12 @@
 //! Carries records through their plan.
 //!
-//! A [`Run`] is one or more input records that have the same plan and stand at the same stage of it. It goes from module to module,
+//! A [`Convoy`] is one or more input records that have the same plan and stand at the same stage of it; a [`Run`] is a convoy together
+//! with its plan. It goes from module to module,
 //! calling each once for all records that want it, so that a batch crosses into a guest once per module. What happens to one record
-//! never depends on the others in its run: a record that waits for a retry leaves it and goes on alone, and a call that runs out of
+//! never depends on the others in its convoy: a record that waits for a retry leaves it and goes on alone, and a call that runs out of
 //! time is made again in halves until the culprit stands alone.
 //!
-//! Words used here: a **slot** is an input record of the run. A **flight** is a record on its way: the input itself, or one that a
+//! Words used here: a **slot** is an input record of the convoy. A **flight** is a record on its way: the input itself, or one that a
 //! module emitted. A **family** is what has become of one record that entered the present pipeline: it and all that was emitted for it
 //! there. A pipeline that is undone puts the record that entered in the place of its family.
 
@@ -38,13 +39,28 @@ pub(crate) const BACKOFF_BASE: Duration = Duration::from_millis(50);
 /// Longest wait before a retry.
 pub(crate) const BACKOFF_CAP: Duration = Duration::from_secs(10);
 
-/// Places in the flights of a run.
-type Chosen = SmallVec<[usize; 64]>;
+/// Places in the flights of a convoy.
+pub(crate) type Chosen = Vec<usize>;
 
-/// Input records with the same plan, at the same stage of it.
+/// A convoy, and the plan that it follows.
 pub(crate) struct Run {
     pub(crate) program: Arc<Program>,
     pub(crate) plan: Arc<Plan>,
+    pub(crate) convoy: Convoy,
+}
+
+/// The plan that a convoy follows, and the program whose places it names.
+#[derive(Clone, Copy)]
+pub(crate) struct Route<'a> {
+    pub(crate) program: &'a Arc<Program>,
+    pub(crate) plan: &'a Arc<Plan>,
+}
+
+/// Input records with the same plan, at the same stage of it.
+///
+/// An empty one is worth keeping for the room in its lists: growing them costs more than everything else that is done to a record here.
+#[derive(Default)]
+pub(crate) struct Convoy {
     /// Place among the plan's pipelines, and among that one's stages.
     pipeline: usize,
     stage: usize,
@@ -56,7 +72,7 @@ pub(crate) struct Run {
     pub(crate) trace: Option<Box<Trace>>,
 }
 
-/// One input record of a run.
+/// One input record of a convoy.
 pub(crate) struct Slot {
     /// Its place in the caller's batch.
     pub(crate) input: usize,
@@ -76,18 +92,18 @@ struct Flight {
     /// What its calls have cost and its retries waited, in this stage and in this pipeline.
     in_stage: Duration,
     in_pipeline: Duration,
-    /// What a parallel stage or an emission has left for the end of the stage.
+    /// What is rare: a retry to wait for, and what a parallel stage or an emission has left for the end of the stage.
     pending: Option<Box<Pending>>,
     /// Where the conditions remember what they know of it.
-    scratch: Option<usize>,
+    scratch: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// On its way.
     Live,
-    /// Waits for a retry until then.
-    Waiting(Instant),
+    /// Waits for a retry, until [`Pending::until`].
+    Waiting,
     /// Out of this pipeline with what it has, while others are still in it.
     Through,
     /// Dropped, dead-lettered or undone.
@@ -96,6 +112,8 @@ enum State {
 
 #[derive(Debug, Default)]
 struct Pending {
+    /// When the next attempt is due.
+    until: Option<Instant>,
     /// Of a parallel stage: a module dropped the record, and the others still see it.
     dropped: bool,
     /// Of a parallel stage: the changes of its modules, with their place in the planned stage.
@@ -108,9 +126,9 @@ struct Pending {
 #[derive(Debug, Default)]
 struct Family(Option<View>);
 
-/// Why [`Run::advance`] came back.
+/// Why [`Convoy::advance`] came back.
 pub(crate) enum Advance {
-    /// Every slot that is still in the run has its outcome.
+    /// Every slot that is still in the convoy has its outcome.
     Done,
     /// Something more urgent waits.
     Yielded,
@@ -157,21 +175,45 @@ impl Flight {
 }
 
 impl Run {
-    /// A run for records that have just arrived. The plan must not be empty.
-    pub(crate) fn new(program: Arc<Program>, plan: Arc<Plan>) -> Self {
-        Self {
-            program,
-            plan,
-            pipeline: 0,
-            stage: 0,
-            entered: false,
-            flights: Vec::new(),
-            families: Vec::new(),
-            slots: Vec::new(),
-            trace: None,
-        }
+    /// How urgent it is: the priority of its next stage.
+    pub(crate) fn priority(&self) -> u32 {
+        let Convoy {
+            pipeline, stage, ..
+        } = self.convoy;
+        self.plan.priority(&self.program, pipeline, stage)
     }
 
+    /// See [`Convoy::advance`].
+    pub(crate) fn advance(
+        &mut self,
+        core: &mut Core,
+        waiting: &mut Vec<Waiting>,
+        yields: impl FnMut(u32) -> bool,
+    ) -> Advance {
+        let route = Route {
+            program: &self.program,
+            plan: &self.plan,
+        };
+        self.convoy.advance(route, core, waiting, yields)
+    }
+}
+
+impl Convoy {
+    /// Makes an empty one of it, with the room that it has.
+    pub(crate) fn clear(&mut self) {
+        (self.pipeline, self.stage, self.entered) = (0, 0, false);
+        self.flights.clear();
+        self.families.clear();
+        self.slots.clear();
+        self.trace = None;
+    }
+
+    /// How many records there is room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.flights.capacity()
+    }
+
+    /// Takes in a record that has just arrived.
     pub(crate) fn push(&mut self, input: usize, record: Arc<Record>) {
         let index = self.slots.len();
         self.slots.push(Slot {
@@ -183,21 +225,17 @@ impl Run {
             .push(Flight::new(View::new(record), index, index));
     }
 
-    /// How urgent it is: the priority of its next stage.
-    pub(crate) fn priority(&self) -> u32 {
-        self.plan.priority(&self.program, self.pipeline, self.stage)
-    }
-
     /// Goes on until every record has its outcome, waits for a retry, or `yields` says at a stage boundary that something more urgent
-    /// than the next stage waits. Records that wait are pushed to `waiting`, each with a run of its own.
+    /// than the next stage waits. Records that wait are pushed to `waiting`, each with a run of its own. The plan must not be empty.
     pub(crate) fn advance(
         &mut self,
+        route: Route<'_>,
         core: &mut Core,
         waiting: &mut Vec<Waiting>,
         mut yields: impl FnMut(u32) -> bool,
     ) -> Advance {
-        let (program, plan) = (self.program.clone(), self.plan.clone());
-        core.counters.adopt(&program);
+        let Route { program, plan } = route;
+        core.counters.adopt(program);
         if plan.has_conditions {
             core.conditions.begin(core.clock().unix_ms());
             self.flights
@@ -210,8 +248,8 @@ impl Run {
             let planned_stage = &planned.stages[self.stage];
             let stage = &pipeline.stages[planned_stage.index];
             let place = Place {
-                program: &program,
-                plan: &plan,
+                program,
+                plan,
                 index: planned.index,
                 pipeline,
                 stage,
@@ -229,7 +267,7 @@ impl Run {
             for module in 0..place.modules.len() {
                 self.call_module(core, &place, module);
             }
-            self.part_from_waiting(waiting);
+            self.part_from_waiting(route, waiting);
             if self.flights.is_empty() && self.slots.is_empty() {
                 return Advance::Done;
             }
@@ -244,8 +282,9 @@ impl Run {
                     self.finish();
                     return Advance::Done;
                 }
+                self.enter_next();
             }
-            if yields(self.priority()) {
+            if yields(plan.priority(program, self.pipeline, self.stage)) {
                 return Advance::Yielded;
             }
         }
@@ -254,7 +293,7 @@ impl Run {
     /// Calls one module for every flight that wants it.
     fn call_module(&mut self, core: &mut Core, place: &Place<'_>, module: usize) {
         let program = place.module(module);
-        let mut chosen: Chosen = SmallVec::new();
+        let mut chosen = std::mem::take(&mut core.chosen);
         for index in 0..self.flights.len() {
             if !self.flights[index].wants(module) {
                 continue;
@@ -275,8 +314,10 @@ impl Run {
             chosen.push(index);
         }
         if !chosen.is_empty() {
-            self.call(core, place, module, &chosen);
+            self.call(core, place, module, &mut chosen);
+            chosen.clear();
         }
+        core.chosen = chosen;
     }
 
     /// Asks a module's conditions about a flight. What is learned about the flight is kept until it changes.
@@ -333,10 +374,12 @@ impl Run {
     }
 
     /// Moves every slot of which a flight waits for a retry into a run of its own.
-    fn part_from_waiting(&mut self, waiting: &mut Vec<Waiting>) {
+    fn part_from_waiting(&mut self, route: Route<'_>, waiting: &mut Vec<Waiting>) {
         let mut untils: SmallVec<[Option<Instant>; 8]> = SmallVec::new();
         for flight in &self.flights {
-            if let State::Waiting(until) = flight.state {
+            if let (State::Waiting, Some(pending)) = (flight.state, &flight.pending)
+                && let Some(until) = pending.until
+            {
                 untils.resize(self.slots.len(), None);
                 let slot = &mut untils[flight.slot];
                 *slot = Some(slot.map_or(until, |other| other.max(until)));
@@ -346,38 +389,44 @@ impl Run {
             return;
         }
         // Flights stand in the order of their slots, and those of a family together.
-        let mut here = Self::new(self.program.clone(), self.plan.clone());
+        let mut here = Self::default();
         let mut flights = std::mem::take(&mut self.flights).into_iter().peekable();
         for (slot, (content, until)) in std::mem::take(&mut self.slots)
             .into_iter()
             .zip(untils)
             .enumerate()
         {
-            let mut apart = Self::new(self.program.clone(), self.plan.clone());
+            let mut apart = Self::default();
             (apart.pipeline, apart.stage, apart.entered) =
                 (self.pipeline, self.stage, self.entered);
-            let run = if until.is_some() {
+            let convoy = if until.is_some() {
                 &mut apart
             } else {
                 &mut here
             };
-            run.slots.push(content);
+            convoy.slots.push(content);
             let mut previous = None;
             while let Some(mut flight) = flights.next_if(|flight| flight.slot == slot) {
                 if previous != Some(flight.family) {
                     previous = Some(flight.family);
-                    run.families
+                    convoy
+                        .families
                         .push(std::mem::take(&mut self.families[flight.family]));
                 }
-                (flight.slot, flight.family) = (run.slots.len() - 1, run.families.len() - 1);
-                if let State::Waiting(_) = flight.state {
+                (flight.slot, flight.family) = (convoy.slots.len() - 1, convoy.families.len() - 1);
+                if flight.state == State::Waiting {
                     flight.state = State::Live;
                 }
-                run.flights.push(flight);
+                convoy.flights.push(flight);
             }
             if let Some(until) = until {
                 apart.trace = self.trace.take();
-                waiting.push(Waiting { run: apart, until });
+                let run = Run {
+                    program: route.program.clone(),
+                    plan: route.plan.clone(),
+                    convoy: apart,
+                };
+                waiting.push(Waiting { run, until });
             }
         }
         self.flights = here.flights;
@@ -385,31 +434,36 @@ impl Run {
         self.slots = here.slots;
     }
 
-    /// What is left of each family enters the next pipeline, every record for itself.
-    fn end_pipeline(&mut self, core: &mut Core, pipeline: usize) {
+    /// The records have left the pipeline.
+    fn end_pipeline(&self, core: &mut Core, pipeline: usize) {
         let counters = core.counters.pipeline(pipeline);
         counters.left.add(self.flights.len() as u64);
-        self.families.clear();
-        for (index, flight) in self.flights.iter_mut().enumerate() {
+        for flight in &self.flights {
             counters.duration.observe(flight.in_pipeline, 1);
-            flight.family = index;
-            flight.in_pipeline = Duration::ZERO;
-            flight.state = State::Live;
-            self.families.push(Family::default());
         }
     }
 
+    /// What is left of each family enters the next pipeline, every record for itself.
+    fn enter_next(&mut self) {
+        self.families.clear();
+        self.families
+            .resize_with(self.flights.len(), Family::default);
+        for (index, flight) in self.flights.iter_mut().enumerate() {
+            flight.family = index;
+            flight.in_pipeline = Duration::ZERO;
+            flight.state = State::Live;
+        }
+    }
+
+    /// The records are at the end of their way.
     fn finish(&mut self) {
-        for flight in self.flights.drain(..) {
-            self.slots[flight.slot]
-                .outcome
-                .outputs
-                .push(flight.view.into_record());
+        for Flight { view, slot, .. } in self.flights.drain(..) {
+            self.slots[slot].outcome.outputs.push(view);
         }
     }
 }
 
-/// Where a run is.
+/// Where a convoy is.
 struct Place<'a> {
     program: &'a Program,
     plan: &'a Plan,
@@ -427,16 +481,26 @@ impl<'a> Place<'a> {
         &self.stage.modules[self.modules[place]]
     }
 
-    /// The nearest timeout of a call. Of equal ones the innermost.
+    /// The nearest timeout of a call for a flight.
     fn limit(&self, module: &ModuleProgram, flight: &Flight) -> (Duration, Scope) {
+        self.limit_after(module, flight.in_stage, flight.in_pipeline)
+    }
+
+    /// The nearest timeout of a call for a flight that has spent so much. Of equal ones the innermost.
+    fn limit_after(
+        &self,
+        module: &ModuleProgram,
+        in_stage: Duration,
+        in_pipeline: Duration,
+    ) -> (Duration, Scope) {
         let mut nearest = (module.timeout, Scope::Module);
         if let Some(timeout) = self.stage.timeout {
-            let left = timeout.saturating_sub(flight.in_stage);
+            let left = timeout.saturating_sub(in_stage);
             if left < nearest.0 {
                 nearest = (left, Scope::Stage);
             }
         }
-        let left = self.pipeline.timeout.saturating_sub(flight.in_pipeline);
+        let left = self.pipeline.timeout.saturating_sub(in_pipeline);
         if left < nearest.0 {
             nearest = (left, Scope::Pipeline);
         }
@@ -455,12 +519,15 @@ impl<'a> Place<'a> {
 }
 
 impl Touched {
+    const VALUE: Self = Self {
+        value: true,
+        headers: false,
+        timestamp: false,
+    };
+
     fn by(change: &Change) -> Self {
         match change {
-            Change::SetValue(_) | Change::MergePatch(_) => Self {
-                value: true,
-                ..Self::default()
-            },
+            Change::SetValue(_) | Change::MergePatch(_) => Self::VALUE,
             Change::AddHeader(..) | Change::SetHeader(..) | Change::RemoveHeader(_) => Self {
                 headers: true,
                 ..Self::default()
@@ -484,9 +551,11 @@ impl Touched {
     }
 }
 
-/// What calls told a circuit breaker.
+/// What a call's answers come to: for the counters, and for a circuit breaker.
 #[derive(Default)]
 struct Told {
+    kept: u64,
+    changed: u64,
     well: u32,
     unwell: u32,
 }

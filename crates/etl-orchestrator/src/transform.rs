@@ -4,6 +4,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::delta::Delta;
 use crate::failure::TransformError;
 use crate::lane::LaneContext;
@@ -16,6 +18,8 @@ pub enum Reply {
     Keep,
     /// The record ends here.
     Drop,
+    /// The record goes on with this value. The commonest change, so it needs no list.
+    Value(Bytes),
     /// The record goes on with these changes.
     Change(Delta),
     /// The module failed for this record, and nothing that it did to it counts.
@@ -27,9 +31,9 @@ pub enum Reply {
 /// Open for implementation. A closure from a record to a [`Reply`] is one:
 ///
 /// ```
-/// use etl_orchestrator::{Delta, Reply, Transform, View};
+/// use etl_orchestrator::{Reply, Transform, View};
 ///
-/// let upper = |record: &View| Reply::Change(Delta::value(record.value().to_ascii_uppercase()));
+/// let upper = |record: &View| Reply::Value(record.value().to_ascii_uppercase().into());
 /// fn is_transform(_: impl Transform) {}
 /// is_transform(upper);
 /// ```

@@ -102,11 +102,13 @@ impl View {
     /// The record: the original itself where nothing changed.
     #[must_use]
     pub fn into_record(self) -> Arc<Record> {
-        if !self.is_changed() {
-            return self.original;
-        }
+        let Some(rest) = self.rest else {
+            return match self.value {
+                None => self.original,
+                Some(value) => Arc::new(self.original.with_value(value)),
+            };
+        };
         let original = &*self.original;
-        let rest = self.rest.map(|rest| *rest).unwrap_or_default();
         Arc::new(Record {
             topic: rest.topic.unwrap_or_else(|| original.topic.clone()),
             partition: original.partition,
@@ -131,11 +133,14 @@ impl View {
     /// Replaces the value. Answers whether that changed it.
     #[inline]
     pub(crate) fn set_value(&mut self, value: Bytes) -> bool {
-        if *self.value() == value {
-            return false;
+        let is_original = self.original.value == value;
+        match &self.value {
+            None if is_original => return false,
+            Some(before) if *before == value => return false,
+            _ => {}
         }
         // Back to what it was: not a change of the record any more.
-        self.value = (self.original.value != value).then_some(value);
+        self.value = (!is_original).then_some(value);
         true
     }
 

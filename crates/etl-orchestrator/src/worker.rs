@@ -118,7 +118,7 @@ fn run(shared: &Arc<Shared>, core: &mut Core, entry: Entry) {
     let before = entry.key();
     let Entry { mut run, job, .. } = entry;
     let mut waiting: Vec<Waiting> = Vec::new();
-    let records = run.slots.len();
+    let records = run.convoy.slots.len();
     let advanced = catch_unwind(AssertUnwindSafe(|| {
         run.advance(core, &mut waiting, |priority| {
             let queue = shared.queue();
@@ -130,6 +130,7 @@ fn run(shared: &Arc<Shared>, core: &mut Core, entry: Entry) {
         Ok(Advance::Done) => {
             let totals = core.counters.totals();
             let slots = run
+                .convoy
                 .slots
                 .drain(..)
                 .inspect(|slot| slot.outcome.count(totals));

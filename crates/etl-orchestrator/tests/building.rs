@@ -166,7 +166,7 @@ fn a_module_runs_from_its_file_and_a_trap_is_a_trap() {
     let Progress::Done(outcome) = lane.process(&good) else {
         panic!("nothing to wait for")
     };
-    assert!(Arc::ptr_eq(&outcome.outputs[0], &good));
+    assert!(Arc::ptr_eq(&outcome.outputs[0].to_record(), &good));
     let Progress::Done(outcome) = lane.process(&bad) else {
         panic!("nothing to wait for")
     };

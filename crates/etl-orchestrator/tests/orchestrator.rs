@@ -386,8 +386,8 @@ fn no_record_is_handled_by_two_configurations_and_none_is_lost() {
                 let [output] = outcome.outputs.as_slice() else {
                     panic!("{outcome:?}")
                 };
-                assert_eq!(output.offset, record.offset, "in order");
-                let stamps: Vec<_> = output.headers.all("stamp").collect();
+                assert_eq!(output.original().offset, record.offset, "in order");
+                let stamps: Vec<_> = output.headers().all("stamp").collect();
                 assert_eq!(stamps.len(), 3, "each stage once");
                 assert!(
                     stamps.iter().all(|stamp| *stamp == stamps[0]),

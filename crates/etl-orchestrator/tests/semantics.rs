@@ -124,7 +124,7 @@ impl Named {
                 let patch = serde_json::json!({ field: value }).to_string();
                 Reply::Change(Delta::from_iter([Change::MergePatch(patch.into())]))
             }
-            ("write", text) => Reply::Change(Delta::value(text.to_owned())),
+            ("write", text) => Reply::Value(text.to_owned().into()),
             ("rename", _) => Reply::Change(Delta::from_iter([Change::SetTopic("renamed".into())])),
             ("keep", _) => Reply::Keep,
             ("drop", _) => Reply::Drop,
@@ -222,7 +222,7 @@ impl Example {
         let out: Vec<Line> = outcomes
             .iter()
             .flat_map(|outcome| &outcome.outputs)
-            .map(told)
+            .map(|output| told(&output.to_record()))
             .collect();
         assert_eq!(out, self.out, "{at}: out");
         let letters: Vec<Line> = outcomes
@@ -268,12 +268,9 @@ impl Example {
             .collect();
         self.compare("one by one", &outcomes);
         for (record, outcome) in records.iter().zip(&outcomes) {
-            let same = outcome
-                .outputs
-                .first()
-                .is_some_and(|output| output == record);
+            let output = outcome.outputs.first().map(View::to_record);
             assert!(
-                !same || Arc::ptr_eq(&outcome.outputs[0], record),
+                output.is_none_or(|output| output != *record || Arc::ptr_eq(&output, record)),
                 "line {}: an unchanged record was copied",
                 self.line
             );

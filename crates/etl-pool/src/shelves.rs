@@ -42,7 +42,7 @@ pub struct Shelves<E: Engine = NativeEngine> {
 struct Shelf<E: Engine> {
     template_id: u64,
     template: Weak<Template<E>>,
-    idle: Vec<Slot<E>>,
+    idle: Vec<Box<Slot<E>>>,
     /// The lane's count of calls when this shelf was last used.
     last_used: u64,
     counts: LaneCounts,
@@ -270,7 +270,7 @@ impl<E: Engine> Shelves<E> {
         template: &Arc<Template<E>>,
         spare: Spare,
         deadline: Instant,
-    ) -> Result<Slot<E>, CallError> {
+    ) -> Result<Box<Slot<E>>, CallError> {
         let pool = Arc::clone(&self.pool);
         loop {
             // What the engine said, where it was the engine that had no room.
@@ -286,14 +286,14 @@ impl<E: Engine> Shelves<E> {
                     {
                         Ok(instance) => {
                             template.counts.created();
-                            return Ok(Slot {
+                            return Ok(Box::new(Slot {
                                 instance,
                                 served: 0,
                                 idle_since: None,
                                 failed: false,
                                 template: Arc::downgrade(template),
                                 _permit: permit,
-                            });
+                            }));
                         }
                         // The memory of all instances is used up: as if their number were.
                         Err(error) if error.kind() == FailureKind::PoolExhausted => {

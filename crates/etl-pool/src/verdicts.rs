@@ -139,6 +139,18 @@ impl Verdicts {
         }
     }
 
+    /// The new value, where the call was for one record and that is all that became of it. Costs nothing; other calls come back as they are.
+    ///
+    /// # Errors
+    /// The verdicts themselves.
+    #[inline]
+    pub fn into_value(self) -> Result<Bytes, Self> {
+        match self.parts {
+            Parts::One(Answer::Value(value)) if self.len == 1 => Ok(value),
+            parts => Err(Self { parts, ..self }),
+        }
+    }
+
     /// The answer to one record, to be kept for itself.
     pub(crate) fn answer(&self, index: usize) -> Answer {
         match &self.parts {

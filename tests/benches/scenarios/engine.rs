@@ -44,7 +44,7 @@ impl Engine {
         for (record, progress) in records.iter().zip(self.lane.process_batch(&records)) {
             let outcome = progress.done().ok_or("a record waits for a retry")?;
             match &outcome.outputs[..] {
-                [output] if output.value == record.value[..record.value.len() - stages] => {}
+                [output] if *output.value() == record.value[..record.value.len() - stages] => {}
                 _ => return Err(format!("not every stage copied the record: {outcome:?}")),
             }
         }

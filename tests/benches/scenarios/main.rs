@@ -52,6 +52,9 @@ struct Options {
     /// Show each result beside that of an earlier --json file
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
+    /// Run the subjects alone, for a profiler
+    #[arg(long)]
+    without_floor: bool,
     /// What `cargo bench` says to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -96,6 +99,9 @@ fn run(options: &Options) -> Result<(), String> {
     let circumstances = Circumstances::now();
     print!("{}", report::heading(&circumstances, style));
     let mut bench = Bench::new(Duration::from_secs(options.seconds.into()));
+    if options.without_floor {
+        bench = bench.without_floor();
+    }
     for (name, run) in scenarios {
         let before = bench.rows().len();
         bench.start(name);

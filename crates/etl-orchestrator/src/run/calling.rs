@@ -2,30 +2,30 @@
 
 use super::*;
 
-impl Run {
+impl Convoy {
     /// Calls a module for these flights, within the nearest of their timeouts and as far as its circuit breaker lets them.
     pub(super) fn call(
         &mut self,
         core: &mut Core,
         place: &Place<'_>,
         module: usize,
-        chosen: &[usize],
+        able: &mut Chosen,
     ) {
         let program = place.module(module);
-        let (mut able, nearest) = self.within_time(core, place, module, chosen);
-        let admission = self.admitted(core, place, module, &mut able);
+        let nearest = self.within_time(core, place, module, able);
+        let admission = self.admitted(core, place, module, able);
         if able.is_empty() {
             return;
         }
 
         let mut replies = std::mem::take(&mut core.replies);
-        let cost = self.ask(core, place, module, &able, nearest.0, &mut replies);
+        let cost = self.ask(core, place, module, able, nearest.0, &mut replies);
         let mut told = Told::default();
         if able.len() > 1 && replies.iter().any(timed_out) {
             // Only what a record does alone, with all its time, counts. Until then nothing is done to any of them, so that what
             // happens to them happens in their order.
             let mut answers = Vec::with_capacity(able.len());
-            self.ask_again(core, place, module, &able, cost, &mut replies, &mut answers);
+            self.ask_again(core, place, module, able, cost, &mut replies, &mut answers);
             for (&index, answer) in able.iter().zip(answers) {
                 let (reply, cost) = answer;
                 let scope = place.limit(program, &self.flights[index]).1;
@@ -44,6 +44,9 @@ impl Run {
             }
         }
         core.replies = replies;
+        let counters = core.counters.module(program.index);
+        counters.kept.add(told.kept);
+        counters.changed.add(told.changed);
         if let (Some(breaker), Some(admission)) = (&program.breaker, admission) {
             breaker.record(core.now(), admission, told.well, told.unwell);
         }
@@ -62,13 +65,17 @@ impl Run {
         let program = place.module(module);
         let started = core.now();
         replies.clear();
-        let views: SmallVec<[&View; 64]> = able
-            .iter()
-            .map(|&index| &self.flights[index].view)
-            .collect();
-        program
-            .transform
-            .call(&mut core.context, &views, started + limit, replies);
+        let deadline = started + limit;
+        let view = |&index: &usize| &self.flights[index].view;
+        if let [index] = able {
+            let transform = &program.transform;
+            transform.call(&mut core.context, &[view(index)], deadline, replies);
+        } else {
+            let mut views: SmallVec<[&View; 64]> = SmallVec::new();
+            views.extend(able.iter().map(view));
+            let transform = &program.transform;
+            transform.call(&mut core.context, &views, deadline, replies);
+        }
         let elapsed = core.now().saturating_duration_since(started);
         core.counters
             .module(program.index)
@@ -145,7 +152,7 @@ impl Run {
         flight.in_stage += cost;
         flight.in_pipeline += cost;
         flight.attempts += 1;
-        match self.take(core, place, module, index, reply) {
+        match self.take(core, place, module, index, reply, told) {
             Ok(()) => told.well += 1,
             Err(error) => {
                 match against_the_module(&error) {
@@ -163,26 +170,35 @@ impl Run {
         }
     }
 
-    /// Those of the flights that have time left for a call, and the nearest of their timeouts. The others fail.
+    /// Cuts the flights down to those that have time left for a call. The others fail. Answers the nearest of their timeouts.
     pub(super) fn within_time(
         &mut self,
         core: &mut Core,
         place: &Place<'_>,
         module: usize,
-        chosen: &[usize],
-    ) -> (Chosen, (Duration, Scope)) {
+        able: &mut Chosen,
+    ) -> (Duration, Scope) {
         let program = place.module(module);
-        let mut able = Chosen::new();
+        let (mut in_stage, mut in_pipeline) = (Duration::ZERO, Duration::ZERO);
+        for &index in &*able {
+            in_stage = in_stage.max(self.flights[index].in_stage);
+            in_pipeline = in_pipeline.max(self.flights[index].in_pipeline);
+        }
+        let nearest = place.limit_after(program, in_stage, in_pipeline);
+        if nearest.0 > Duration::ZERO {
+            return nearest;
+        }
         let mut nearest = (program.timeout, Scope::Module);
-        for &index in chosen {
+        able.retain(|&index| {
             let flight = &self.flights[index];
             // One before it in this stage may just have undone its family.
             if !flight.wants(module) {
-                continue;
+                return false;
             }
             match place.limit(program, flight) {
                 (Duration::ZERO, Scope::Pipeline) => {
                     self.pipeline_timed_out(core, place, module, index);
+                    false
                 }
                 (Duration::ZERO, _) => {
                     let error = TransformError::new(
@@ -191,18 +207,19 @@ impl Run {
                     )
                     .retryable(false);
                     self.fail(core, place, module, index, error);
+                    false
                 }
                 limit => {
                     if limit.0 < nearest.0 {
                         nearest = limit;
                     }
-                    able.push(index);
+                    true
                 }
             }
-        }
+        });
         // A failure of a later one may have undone the family of an earlier one.
-        able.retain(|index| self.flights[*index].wants(module));
-        (able, nearest)
+        able.retain(|&index| self.flights[index].wants(module));
+        nearest
     }
 
     /// Cuts the flights down to those that the module's circuit breaker lets through. The others fail.

@@ -2,7 +2,7 @@
 
 use super::*;
 
-impl Run {
+impl Convoy {
     /// Does to a flight what the module answered.
     pub(super) fn take(
         &mut self,
@@ -11,40 +11,70 @@ impl Run {
         module: usize,
         index: usize,
         reply: Reply,
+        told: &mut Told,
     ) -> Result<(), TransformError> {
         let before = self
             .trace
             .is_some()
             .then(|| self.flights[index].view.clone());
-        let counters = place.module(module).index;
-        let happened = match reply {
+        let changed = match reply {
             Reply::Fail(error) => return Err(error),
-            Reply::Keep => {
-                core.counters.module(counters).kept.add(1);
-                Happened::Kept
+            Reply::Keep => false,
+            Reply::Value(value) if !place.stage.parallel => {
+                self.keep_input(place, index);
+                let flight = &mut self.flights[index];
+                let changed = flight.view.set_value(value);
+                if changed {
+                    core.conditions.changed(flight.scratch, Touched::VALUE);
+                }
+                changed
+            }
+            Reply::Value(value) => {
+                let changes = vec![Change::SetValue(value)];
+                self.change(core, place, module, index, changes)?
+            }
+            Reply::Change(delta) => {
+                self.change(core, place, module, index, delta.into_changes())?
             }
             Reply::Drop => {
-                core.counters.module(counters).dropped.add(1);
+                core.counters
+                    .module(place.module(module).index)
+                    .dropped
+                    .add(1);
                 if place.stage.parallel {
                     self.flights[index].pending.get_or_insert_default().dropped = true;
                 } else {
                     self.drop(core, place, index);
                 }
-                Happened::Dropped
-            }
-            Reply::Change(delta) => {
-                if self.change(core, place, module, index, delta.into_changes())? {
-                    core.counters.module(counters).changed.add(1);
-                    Happened::Changed
-                } else {
-                    core.counters.module(counters).kept.add(1);
-                    Happened::Kept
-                }
+                self.passed(place, module, index, before, Happened::Dropped);
+                return Ok(());
             }
         };
-        self.flights[index].next_module();
-        self.trace(place, module, index, before, happened);
+        let happened = if changed {
+            told.changed += 1;
+            Happened::Changed
+        } else {
+            told.kept += 1;
+            Happened::Kept
+        };
+        self.passed(place, module, index, before, happened);
         Ok(())
+    }
+
+    /// A flight is through with a module.
+    #[inline]
+    fn passed(
+        &mut self,
+        place: &Place<'_>,
+        module: usize,
+        index: usize,
+        before: Option<View>,
+        happened: Happened,
+    ) {
+        self.flights[index].next_module();
+        if self.trace.is_some() {
+            self.trace(place, module, index, before, happened);
+        }
     }
 
     pub(super) fn drop(&mut self, core: &mut Core, place: &Place<'_>, index: usize) {
@@ -62,7 +92,7 @@ impl Run {
         place: &Place<'_>,
         module: usize,
         index: usize,
-        mut changes: SmallVec<[Change; 1]>,
+        mut changes: Vec<Change>,
     ) -> Result<bool, TransformError> {
         let bad = |error: crate::view::BadChange| {
             TransformError::new(FailureKind::InvalidOutput, error.0)
@@ -72,7 +102,7 @@ impl Run {
             .iter()
             .any(|change| matches!(change, Change::Emit(_)))
         {
-            changes.retain(|change| match change {
+            changes.retain_mut(|change| match change {
                 Change::Emit(record) => {
                     emitted.push(std::mem::take(&mut **record));
                     false
@@ -102,7 +132,7 @@ impl Run {
                 None => false,
             }
         } else if changes.len() == 1 {
-            // One change is made or not made: nothing has to be taken back. Most are a new value, which cannot fail.
+            // One change is made or not made: nothing has to be taken back.
             self.keep_input(place, index);
             let flight = &mut self.flights[index];
             let mut changed = false;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-impl Run {
+impl Convoy {
     /// A module failed for a flight: tries again later, or does what the strategy says.
     pub(super) fn fail(
         &mut self,
@@ -24,7 +24,8 @@ impl Run {
             if wait < place.left(flight) {
                 flight.in_stage += wait;
                 flight.in_pipeline += wait;
-                flight.state = State::Waiting(core.now() + wait);
+                flight.state = State::Waiting;
+                flight.pending.get_or_insert_default().until = Some(core.now() + wait);
                 self.slots[flight.slot].outcome.retries += 1;
                 core.counters.totals().retries.add(1);
                 self.trace(
@@ -145,7 +146,7 @@ impl Run {
                     .filter(|flight| flight.family == family)
                 {
                     match flight.state {
-                        State::Live | State::Waiting(_) => flight.state = State::Through,
+                        State::Live | State::Waiting => flight.state = State::Through,
                         State::Through | State::Gone => {}
                     }
                 }

@@ -2,17 +2,20 @@
 
 use super::*;
 
-impl Run {
+impl Convoy {
     /// Merges what parallel modules wrote, and lets emitted records join.
     pub(super) fn end_stage(&mut self, core: &mut Core, place: &Place<'_>) {
+        let mut unchanged = true;
         for index in 0..self.flights.len() {
             let flight = &mut self.flights[index];
             flight.module = 0;
             flight.attempts = 0;
             flight.in_stage = Duration::ZERO;
             let Some(mut pending) = flight.pending.take() else {
+                unchanged &= flight.state != State::Gone;
                 continue;
             };
+            unchanged = false;
             if pending.dropped {
                 self.drop(core, place, index);
             } else if !pending.written.is_empty() {
@@ -22,11 +25,7 @@ impl Run {
                 self.flights[index].pending = Some(pending);
             }
         }
-        if !self
-            .flights
-            .iter()
-            .any(|flight| flight.state == State::Gone || flight.pending.is_some())
-        {
+        if unchanged {
             return;
         }
         let mut flights = Vec::with_capacity(self.flights.len());

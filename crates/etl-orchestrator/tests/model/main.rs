@@ -134,7 +134,11 @@ fn told(outcome: &Outcome) -> Expected {
         }
     });
     Expected {
-        outputs: outcome.outputs.iter().map(plain).collect(),
+        outputs: outcome
+            .outputs
+            .iter()
+            .map(|output| plain(&output.to_record()))
+            .collect(),
         dead_letters: letters.collect(),
         dropped: outcome.dropped,
         emitted: outcome.emitted,
@@ -217,8 +221,9 @@ impl Case {
                 self.text
             );
             for output in &outcome.outputs {
+                let output = output.to_record();
                 assert!(
-                    output != record || Arc::ptr_eq(output, record),
+                    output != *record || Arc::ptr_eq(&output, record),
                     "seed {} by {way}: an unchanged record was copied",
                     self.seed
                 );

@@ -206,7 +206,11 @@ pub fn transform(
             } => Reply::Fail(
                 TransformError::new(kind, format!("script {script}")).retryable(retryable),
             ),
-            Action::Change(ops) => Reply::Change(delta(&record, script, ops)),
+            Action::Change(ops) => match &ops[..] {
+                // A value alone has an answer of its own, which must come to the same as a list of it.
+                [Op::Value(value)] => Reply::Value(value.clone().into()),
+                _ => Reply::Change(delta(&record, script, ops)),
+            },
         }
     }
 }

@@ -3,9 +3,8 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use etl_abi::RecordFields;
-use etl_abi::request;
 use etl_abi::response::ResponseReader;
+use etl_abi::{RecordFields, Verdict, request};
 
 use super::{HAND_OVER_EVERY, Shelf, Slot};
 use crate::engine::{Engine, Instance};
@@ -18,7 +17,7 @@ use crate::verdicts::{Answer, Frame};
 pub(super) struct Lease<'a, E: Engine> {
     pub(super) shelf: &'a mut Shelf<E>,
     pub(super) template: &'a Template<E>,
-    pub(super) slot: Option<Slot<E>>,
+    pub(super) slot: Option<Box<Slot<E>>>,
 }
 
 impl<E: Engine> Lease<'_, E> {
@@ -110,10 +109,13 @@ fn process<I: Instance, R: RecordFields>(
     match reply? {
         None => Ok(Answer::Keep),
         Some(reply) => match ResponseReader::parse(reply, records.len()) {
-            Ok(_) => Ok(Answer::Frame(Frame::checked(
-                Bytes::copy_from_slice(reply),
-                records.len(),
-            ))),
+            Ok(reader) => Ok(match reader.verdict(0) {
+                // A record alone with nothing but a new value: that value is all there is to keep.
+                Verdict::SetValue(value) if records.len() == 1 => {
+                    Answer::Value(Bytes::copy_from_slice(value))
+                }
+                _ => Answer::Frame(Frame::checked(Bytes::copy_from_slice(reply), records.len())),
+            }),
             Err(error) => Err(CallError::new(
                 FailureKind::InvalidOutput,
                 format!("the module's reply is malformed: {error}"),
