@@ -130,6 +130,13 @@ fn pressure_normalizer(record: &Record<'_>, config: &Config, out: &mut Output) -
     // A reading that is in the unit already keeps all its digits.
     if unit != config.to {
         let converted = round(reading * unit.pascals / config.to.pascals, config.digits.0);
+        // JSON has no infinity: written as null, it would take the reading out of the value.
+        if !converted.is_finite() {
+            return Err(Error::permanent(format!(
+                "reading {reading:e} {} is too large to convert",
+                unit.symbol
+            )));
+        }
         out.merge_patch(&json!({ "reading": converted, "unit": config.to.symbol }))?;
     }
     out.add_header("etl-path", env!("CARGO_PKG_NAME"));
@@ -209,6 +216,10 @@ mod tests {
             (
                 json!({ "reading": 1, "unit": "celsius" }),
                 "unit \"celsius\" is none of Pa, hPa",
+            ),
+            (
+                json!({ "reading": 1e308, "unit": "bar" }),
+                "reading 1e308 bar is too large to convert",
             ),
             (json!({ "unit": "bar" }), "missing field `reading`"),
             (

@@ -113,10 +113,15 @@ fn temperature_converter(record: &Record<'_>, config: &Config, out: &mut Output)
             measurement.reading, measurement.unit
         )));
     }
-    let reading = round(
-        unit.convert(measurement.reading, config.to),
-        config.decimals.0,
-    );
+    let converted = unit.convert(measurement.reading, config.to);
+    // JSON has no infinity: written as null, it would take the reading out of the value.
+    if !converted.is_finite() {
+        return Err(Error::permanent(format!(
+            "reading {:e} {} is too large to convert",
+            measurement.reading, measurement.unit
+        )));
+    }
+    let reading = round(converted, config.decimals.0);
     out.merge_patch(&json!({ "reading": reading, "unit": config.to }))?;
     out.add_header("etl-path", env!("CARGO_PKG_NAME"));
     Ok(())
@@ -184,6 +189,10 @@ mod tests {
             (
                 json!({ "reading": 1, "unit": "psi" }),
                 "unit \"psi\" is not celsius",
+            ),
+            (
+                json!({ "reading": 1.5e308, "unit": "celsius" }),
+                "reading 1.5e308 celsius is too large to convert",
             ),
             (json!({ "reading": 1 }), "missing field `unit`"),
             (
