@@ -7,13 +7,31 @@ use etl_config::{LoadOptions, load_text, schema};
 use serde_json::Value;
 
 fn page() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    read("docs/configuration.md")
+}
+
+fn read(page: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(page);
     fs::read_to_string(path).expect("the page is there")
 }
 
 #[test]
 fn every_example_loads() {
-    let page = page();
+    let loaded = load_examples(&page());
+    assert!(loaded >= 5, "only {loaded} examples");
+}
+
+#[test]
+fn the_pipeline_of_the_readme_loads() {
+    // Its JSON is a record.
+    let readme = read("README.md").replace("\n```json", "\n```record");
+    assert_eq!(load_examples(&readme), 1);
+}
+
+/// Loads every example on a page, and says how many there are.
+fn load_examples(page: &str) -> usize {
     let mut loaded = 0;
     for block in page
         .split("\n```")
@@ -42,7 +60,7 @@ fn every_example_loads() {
         );
         loaded += 1;
     }
-    assert!(loaded >= 5, "only {loaded} examples");
+    loaded
 }
 
 /// The cells of every row of every table.

@@ -116,3 +116,8 @@ macro_rules! debug {
 macro_rules! trace {
     ($($message:tt)+) => { $crate::log!($crate::LogLevel::Trace, $($message)+) };
 }
+
+/// The module in the README is an example like any other: it must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
