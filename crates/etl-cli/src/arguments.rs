@@ -52,6 +52,29 @@ pub enum Command {
     #[command(subcommand)]
     Module(ModuleCommand),
     Match(MatchOptions),
+    /// Write what other programs need to watch this one
+    #[command(subcommand)]
+    Generate(GenerateCommand),
+}
+
+const RULES_HELP: &str = "\
+Examples:
+  etl generate prometheus-rules > /etc/prometheus/rules/etl.yml
+      Then name the file under rule_files in prometheus.yml.";
+
+const DASHBOARD_HELP: &str = "\
+Examples:
+  etl generate grafana-dashboard > etl-dashboard.json
+      Then Dashboards, New, Import in Grafana; it asks for the Prometheus data source.";
+
+#[derive(Debug, Subcommand)]
+pub enum GenerateCommand {
+    /// Print the alerts as a Prometheus rules file
+    #[command(after_help = RULES_HELP)]
+    PrometheusRules,
+    /// Print a Grafana dashboard of every metric
+    #[command(after_help = DASHBOARD_HELP)]
+    GrafanaDashboard,
 }
 
 const SCHEMA_HELP: &str = "\
@@ -86,6 +109,11 @@ The value keeps its text byte for byte unless a module changes it. A value that 
 written as value_base64, a key that is not text as key_base64, a header that is not text as
 {\"base64\":…}, a header with several values as a list. A line that is no record becomes a dead
 letter on the topic invalid.dlq (the dead-letter topic of `invalid`), and the run goes on.
+
+Metrics (with --metrics ADDR):
+  /metrics  every metric, for Prometheus; `etl generate` writes rules and a dashboard for them
+  /healthz  200 while the process works
+  /readyz   200 while records are taken, with the health as JSON: ok, or degraded and why; else 503
 
 Signals:
   Ctrl-C    reads no more, finishes what is in flight, prints the summary, exits with 130;
@@ -131,6 +159,11 @@ pub struct RunOptions {
     /// Threads that run modules [default: engine.lanes of the configuration, or one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub lanes: Option<u32>,
+
+    /// Serve metrics, health and readiness by HTTP at this address, as in 127.0.0.1:9464; port 0 takes a
+    /// free one and prints it
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<std::net::SocketAddr>,
 
     /// The longest line that is read; a longer one becomes a dead letter with its beginning
     #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1..=4_294_967_296))]

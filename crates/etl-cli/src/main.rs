@@ -8,6 +8,7 @@ mod arguments;
 mod configuration;
 mod exit;
 mod explain;
+mod generate;
 mod inspect;
 mod logging;
 mod matching;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Explain(options) => explain::explain(options),
         Command::Schema => schema::print(),
         Command::Module(ModuleCommand::Inspect(options)) => inspect::inspect(options),
+        Command::Generate(what) => generate::generate(what),
         Command::Match(options) => matching::match_topics(options),
     };
     match result {

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::MAX_RULES;
-use crate::document::Written;
+use crate::document::{Written, WrittenModule};
 use crate::model::{Config, ModuleDeclaration, Pipeline};
-use crate::path::ConfigPath;
+use crate::path::{ConfigPath, Segment};
 use crate::problem::{Problem, Severity};
 use crate::sources::Sources;
 
@@ -47,59 +47,71 @@ pub(crate) fn complete(
 
     let mut instance_pool = written.instance_pool;
     instance_pool.cache_dir = instance_pool.cache_dir.map(|dir| base.join(dir));
-    let mut pipelines = written.pipelines;
-    for pipeline in &mut pipelines {
-        if pipeline.dead_letter_topic.literals.is_empty() {
-            pipeline.dead_letter_topic = written.dead_letter.topic.clone();
-        }
-        for module in pipeline
-            .stages
-            .iter_mut()
-            .flat_map(|stage| &mut stage.modules)
-        {
-            if module.instance.max_concurrent_instances == 0 {
-                module.instance.max_concurrent_instances = instance_pool.max_pool_size;
-            }
-        }
-    }
-
     let mut modules: Vec<ModuleDeclaration> = Vec::new();
     for module in written.modules {
-        let file = module.file.map_or_else(
-            || in_folder(&modules_dir, &module.declaration.id),
-            |file| base.join(file),
-        );
-        modules.push(ModuleDeclaration {
-            file,
-            ..module.declaration
-        });
+        modules.push(resolved(module, base, &modules_dir));
     }
-    if clean {
-        check.use_of(&modules, &pipelines);
-    }
-    let mut known: HashSet<String> = modules.iter().map(|module| module.id.clone()).collect();
-    for module in pipelines
-        .iter()
-        .flat_map(|pipeline| &pipeline.stages)
-        .flat_map(|stage| &stage.modules)
-    {
-        if known.insert(module.module_id.clone()) {
-            modules.push(ModuleDeclaration {
-                id: module.module_id.clone(),
-                file: in_folder(&modules_dir, &module.module_id),
-                sha256: None,
-                path: module.path.key("module_id"),
-            });
-        }
-    }
-    Config {
+    let mut config = Config {
         engine: written.engine,
         instance_pool,
         dead_letter: written.dead_letter,
         modules_dir,
         modules,
-        pipelines,
+        pipelines: written.pipelines,
+    };
+    check.whole(&mut config, clean);
+    config
+}
+
+/// Completes a configuration again whose pipelines and modules have changed, and notes what is wrong with it as a whole.
+pub(crate) fn amend(
+    config: &mut Config,
+    sources: &Sources,
+    clean: bool,
+    problems: &mut Vec<Problem>,
+) {
+    let mut check = Check { sources, problems };
+    check.unique(
+        "pipeline_id",
+        "pipeline",
+        config
+            .pipelines
+            .iter()
+            .map(|pipeline| (pipeline.id.as_str(), &pipeline.path)),
+    );
+    config.modules.retain(is_declared);
+    check.unique(
+        "id",
+        "module",
+        config
+            .modules
+            .iter()
+            .map(|module| (module.id.as_str(), &module.path)),
+    );
+    check.rules(&config.pipelines);
+    check.whole(config, clean);
+}
+
+/// Whether a module has an entry of its own, and is not only used.
+pub(crate) fn is_declared(module: &ModuleDeclaration) -> bool {
+    matches!(module.path.segments().first(), Some(Segment::Key(key)) if key == "modules")
+}
+
+/// A declaration with its files where they are.
+pub(crate) fn resolved(
+    module: WrittenModule,
+    base: &Path,
+    modules_dir: &Path,
+) -> ModuleDeclaration {
+    let mut declaration = module.declaration;
+    declaration.file = module.file.map_or_else(
+        || in_folder(modules_dir, &declaration.id),
+        |file| base.join(file),
+    );
+    if let Some(canary) = &mut declaration.canary {
+        canary.file = base.join(&canary.file);
     }
+    declaration
 }
 
 fn in_folder(modules_dir: &Path, id: &str) -> PathBuf {
@@ -112,6 +124,63 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// Fills in what depends on other tables, and judges modules by who uses them.
+    fn whole(&mut self, config: &mut Config, clean: bool) {
+        for pipeline in &mut config.pipelines {
+            if pipeline.dead_letter_topic.literals.is_empty() {
+                pipeline.dead_letter_topic = config.dead_letter.topic.clone();
+            }
+            for module in pipeline
+                .stages
+                .iter_mut()
+                .flat_map(|stage| &mut stage.modules)
+            {
+                if module.instance.max_concurrent_instances == 0 {
+                    module.instance.max_concurrent_instances = config.instance_pool.max_pool_size;
+                }
+            }
+        }
+        if clean {
+            self.use_of(&config.modules, &config.pipelines);
+            self.canaries(&config.modules);
+        }
+        let mut known: HashSet<String> = config
+            .modules
+            .iter()
+            .map(|module| module.id.clone())
+            .collect();
+        for module in config
+            .pipelines
+            .iter()
+            .flat_map(|pipeline| &pipeline.stages)
+            .flat_map(|stage| &stage.modules)
+        {
+            if known.insert(module.module_id.clone()) {
+                config.modules.push(ModuleDeclaration {
+                    id: module.module_id.clone(),
+                    file: in_folder(&config.modules_dir, &module.module_id),
+                    sha256: None,
+                    canary: None,
+                    path: module.path.key("module_id"),
+                });
+            }
+        }
+    }
+
+    /// Warns of new versions that are the present one.
+    fn canaries(&mut self, modules: &[ModuleDeclaration]) {
+        for module in modules {
+            if let Some(canary) = &module.canary
+                && (canary.file == module.file
+                    || (canary.sha256.is_some() && canary.sha256 == module.sha256))
+            {
+                let message = format!("the canary of {:?} is the module itself", module.id);
+                let hint = "give the new version a file of its own, or remove `canary`";
+                self.note(Severity::Warning, &canary.path.key("path"), message, hint);
+            }
+        }
+    }
+
     fn note(&mut self, severity: Severity, path: &ConfigPath, message: String, hint: &str) {
         self.problems.push(self.sources.problem(
             severity,

@@ -94,6 +94,10 @@ pub(crate) fn pipeline_table() -> impl Shape<Value = Pipeline> {
     table("Pipeline", "a pipeline", pipeline)
 }
 
+pub(crate) fn module_table() -> impl Shape<Value = WrittenModule> {
+    table("Module", "a module", module)
+}
+
 pub(crate) fn configuration_table() -> impl Shape<Value = Written> {
     table("Configuration", "a configuration", configuration)
 }
@@ -208,11 +212,17 @@ fn module(fields: &mut Fields<'_>) -> WrittenModule {
         "The SHA-256 that the file must have, as 64 hexadecimal digits.",
         map_text(64, sha256).like("^[0-9A-Fa-f]{64}$"),
     );
+    let canary = fields.optional(
+        "canary",
+        "A new version of the module, on trial beside the present one.",
+        table("Canary", "`canary`", module::canary),
+    );
     WrittenModule {
         declaration: ModuleDeclaration {
             id,
             file: PathBuf::new(),
             sha256,
+            canary,
             path: fields.path(),
         },
         file,

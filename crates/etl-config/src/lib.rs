@@ -7,6 +7,8 @@
 //! (`substitute`), the tree is read against one description of the model (`document`, by the machinery of `reader`), and what needs
 //! the whole configuration comes last (`check`). The same description writes the schema, so the two cannot differ.
 //!
+//! [`Loaded::edited`] changes pipelines and modules of a configuration that has been loaded, with the same checks.
+//!
 //! Refused: unknown fields, values out of bounds, ids that cannot be file names, variables that are not set, files that are not
 //! UTF-8 or larger than [`MAX_FILE_BYTES`]. Not looked at: whether patterns compile and modules exist; who builds them reports with
 //! [`Loaded::problem`].
@@ -21,6 +23,7 @@
 
 mod check;
 mod document;
+mod edit;
 mod load;
 mod model;
 mod path;
@@ -34,11 +37,12 @@ mod substitute;
 mod template;
 mod tree;
 
+pub use edit::{Edit, EditText};
 pub use load::{LoadOptions, Loaded, load, load_text};
 pub use model::{
-    CircuitBreaker, Condition, Config, DeadLetter, Engine, ErrorHandling, FilterKind, FilterTree,
-    InstanceConfig, InstancePool, Isolation, MergePolicy, ModuleDeclaration, ModuleUse, Operator,
-    Pipeline, Stage, Subject, TopicFilter, TopicTemplate,
+    Canary, CanaryMode, CircuitBreaker, Condition, Config, DeadLetter, Engine, ErrorHandling,
+    FilterKind, FilterTree, InstanceConfig, InstancePool, Isolation, MergePolicy,
+    ModuleDeclaration, ModuleUse, Operator, Pipeline, Stage, Subject, TopicFilter, TopicTemplate,
 };
 pub use path::ConfigPath;
 pub use problem::{Problem, Report, Severity};

@@ -76,7 +76,7 @@ impl LoadOptions {
 }
 
 /// A configuration that can be used, with what is needed to say where things in it were written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loaded {
     /// What runs.
     pub config: Config,
@@ -84,7 +84,9 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// The files that it was read from, in order: what to watch for changes, together with the folder if one was loaded.
     pub files: Vec<PathBuf>,
-    sources: Sources,
+    pub(crate) sources: Sources,
+    /// The index of the next pipeline that an edit brings, and of the next module.
+    pub(crate) next: (usize, usize),
 }
 
 impl Loaded {
@@ -181,20 +183,20 @@ pub fn load_text(name: &str, text: &str, options: &LoadOptions) -> Result<Loaded
     loading.finish(Path::new(name).parent().unwrap_or(Path::new("")))
 }
 
-struct Loading<'a> {
-    options: &'a LoadOptions,
-    sources: Sources,
+pub(crate) struct Loading<'a> {
+    pub(crate) options: &'a LoadOptions,
+    pub(crate) sources: Sources,
     files: Vec<PathBuf>,
-    problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
     written: Option<Written>,
     /// Those of documents that are pipelines.
-    pipelines: Vec<Pipeline>,
+    pub(crate) pipelines: Vec<Pipeline>,
     /// How many pipelines have been seen, readable or not: what the next one's index is.
-    seen: usize,
+    pub(crate) seen: usize,
 }
 
 impl<'a> Loading<'a> {
-    fn new(options: &'a LoadOptions) -> Self {
+    pub(crate) fn new(options: &'a LoadOptions) -> Self {
         Self {
             options,
             sources: Sources::default(),
@@ -299,8 +301,8 @@ impl<'a> Loading<'a> {
         }
     }
 
-    /// Reads one document; `pipeline` where it can only be one.
-    fn document(&mut self, name: String, text: String, pipeline: bool) {
+    /// The tree of a document, or problems.
+    pub(crate) fn parse(&mut self, name: String, text: String) -> Option<(Arc<SourceFile>, Node)> {
         // An editor's byte order mark is no part of the text.
         let text = text
             .strip_prefix('\u{FEFF}')
@@ -317,10 +319,9 @@ impl<'a> Loading<'a> {
         } else {
             tree::toml::parse(&file.text)
         };
-        let mut root = match parsed {
-            Ok(root) => root,
+        match parsed {
+            Ok(root) => Some((file, root)),
             Err(errors) => {
-                self.seen += usize::from(pipeline);
                 for error in errors {
                     let place = Place::Text(Arc::clone(&file), error.span);
                     self.problems.push(Problem::new(
@@ -331,8 +332,16 @@ impl<'a> Loading<'a> {
                         error.hint,
                     ));
                 }
-                return;
+                None
             }
+        }
+    }
+
+    /// Reads one document; `pipeline` where it can only be one.
+    pub(crate) fn document(&mut self, name: String, text: String, pipeline: bool) {
+        let Some((file, mut root)) = self.parse(name, text) else {
+            self.seen += usize::from(pipeline);
+            return;
         };
         if pipeline && root.field("pipeline_id").is_none() {
             let whole = ["pipelines", "etl"]
@@ -364,10 +373,10 @@ impl<'a> Loading<'a> {
         let document = Document { file, root, form };
         self.read(&document, &mut reading);
         self.problems.append(&mut reading.problems);
-        self.sources.documents.push(document);
+        self.sources.documents.push(Arc::new(document));
     }
 
-    fn substitute(&self, root: &mut Node, form: Form, reading: &mut Reading) {
+    pub(crate) fn substitute(&self, root: &mut Node, form: Form, reading: &mut Reading) {
         let node = match (form, &mut root.value) {
             // What stands beside `etl` is somebody else's.
             (Form::Wrapped, Value::Table(entries)) => entries
@@ -378,6 +387,7 @@ impl<'a> Loading<'a> {
         };
         let root_path = match form {
             Form::Pipeline(index) => ConfigPath::root().key("pipelines").index(index),
+            Form::Module(index) => ConfigPath::root().key("modules").index(index),
             Form::Whole | Form::Wrapped => ConfigPath::root(),
         };
         let Some(node) = node else { return };
@@ -406,6 +416,8 @@ impl<'a> Loading<'a> {
                     .extend(pipeline_table().read(&document.root, &at, reading));
                 self.seen += 1;
             }
+            // Modules have documents of their own only in edits, which read them.
+            Form::Module(_) => {}
             Form::Whole | Form::Wrapped => {
                 let node = document.node();
                 if document.form == Form::Wrapped {
@@ -444,6 +456,7 @@ impl<'a> Loading<'a> {
             return Err(report);
         }
         Ok(Loaded {
+            next: (self.seen, config.modules.len()),
             config,
             warnings: report.problems().to_vec(),
             files: self.files,

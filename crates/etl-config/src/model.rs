@@ -90,7 +90,7 @@ pub struct TopicTemplate {
 }
 
 /// One module that pipelines may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ModuleDeclaration {
     /// The name by which pipelines use it.
@@ -99,8 +99,40 @@ pub struct ModuleDeclaration {
     pub file: PathBuf,
     /// The file must have this SHA-256, where one is given.
     pub sha256: Option<[u8; 32]>,
+    /// A new version of it that is on trial.
+    pub canary: Option<Canary>,
     /// Its entry under `modules`, or the first use where it is not declared.
     pub path: ConfigPath,
+}
+
+/// A new version of a module, on trial beside the present one.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Canary {
+    /// The WASM file of the new version. Already resolved against the file that names it.
+    pub file: PathBuf,
+    /// The file must have this SHA-256, where one is given.
+    pub sha256: Option<[u8; 32]>,
+    /// Whether what it answers counts.
+    pub mode: CanaryMode,
+    /// The part of the records that it sees, in hundredths.
+    pub percent: u32,
+    /// It is rolled back when the part of its calls that fail exceeds that of the present version by more than this.
+    pub max_error_increase: f64,
+    /// Before it has been called for so many records nothing is judged.
+    pub min_samples: u32,
+    /// Where it stands.
+    pub path: ConfigPath,
+}
+
+/// Whether what a [`Canary`] answers counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CanaryMode {
+    /// Its records are handled by it and not by the present version.
+    #[default]
+    Canary,
+    /// Its records are handled by the present version; it is shown them too, and what it answers is compared and thrown away.
+    Shadow,
 }
 
 /// A chain of stages that applies to the topics that its modules' filters select.
@@ -131,6 +163,39 @@ pub struct Pipeline {
     pub memory_budget_bytes: Option<u64>,
     /// Where it stands.
     pub path: ConfigPath,
+}
+
+impl Pipeline {
+    /// The same without where it stands, to be compared with another one.
+    #[must_use]
+    pub fn without_paths(&self) -> Self {
+        let mut pipeline = self.clone();
+        pipeline.path = ConfigPath::root();
+        for stage in &mut pipeline.stages {
+            stage.path = ConfigPath::root();
+            for usage in &mut stage.modules {
+                usage.path = ConfigPath::root();
+                usage.filter.forget_paths();
+                for condition in &mut usage.conditions {
+                    condition.path = ConfigPath::root();
+                }
+            }
+        }
+        pipeline
+    }
+}
+
+impl FilterTree {
+    fn forget_paths(&mut self) {
+        match self {
+            Self::Every => {}
+            Self::Any(children) | Self::All(children) => {
+                children.iter_mut().for_each(Self::forget_paths);
+            }
+            Self::Not(inner) => inner.forget_paths(),
+            Self::Leaf(filter) => filter.path = ConfigPath::root(),
+        }
+    }
 }
 
 /// Modules of one priority.
@@ -421,4 +486,5 @@ names!(ErrorHandling {
     SendToDeadLetter = "SendToDeadLetter",
 });
 names!(MergePolicy { Ordered = "ordered", Strict = "strict" });
+names!(CanaryMode { Canary = "canary", Shadow = "shadow" });
 names!(Isolation { Instance = "instance", Batch = "batch", Record = "record" });

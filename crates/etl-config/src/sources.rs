@@ -9,9 +9,9 @@ use crate::source::SourceFile;
 use crate::tree::Node;
 
 /// Every document of a configuration.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
-    pub documents: Vec<Document>,
+    pub documents: Vec<Arc<Document>>,
 }
 
 /// One file's part of a configuration.
@@ -31,6 +31,8 @@ pub(crate) enum Form {
     Wrapped,
     /// The pipeline of this index.
     Pipeline(usize),
+    /// The module of this index.
+    Module(usize),
 }
 
 impl Document {
@@ -41,7 +43,7 @@ impl Document {
                 .root
                 .field("etl")
                 .map_or(&self.root, |entry| &entry.node),
-            Form::Whole | Form::Pipeline(_) => &self.root,
+            Form::Whole | Form::Pipeline(_) | Form::Module(_) => &self.root,
         }
     }
 }
@@ -90,20 +92,21 @@ impl Sources {
         segments: &'p [&'p Segment],
     ) -> Option<(&'a Document, &'p [&'p Segment])> {
         if let [Segment::Key(key), Segment::Index(index), rest @ ..] = segments
-            && key == "pipelines"
-            && let Some(document) = self
-                .documents
-                .iter()
-                .find(|document| document.form == Form::Pipeline(*index))
+            && let Some(form) = match &**key {
+                "pipelines" => Some(Form::Pipeline(*index)),
+                "modules" => Some(Form::Module(*index)),
+                _ => None,
+            }
+            && let Some(document) = self.documents.iter().find(|document| document.form == form)
         {
             return Some((document, rest));
         }
         let whole = self
             .documents
             .iter()
-            .find(|document| !matches!(document.form, Form::Pipeline(_)));
+            .find(|document| matches!(document.form, Form::Whole | Form::Wrapped));
         whole
             .or(self.documents.first())
-            .map(|document| (document, segments))
+            .map(|document| (&**document, segments))
     }
 }

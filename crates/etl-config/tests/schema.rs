@@ -51,7 +51,12 @@ fn configuration() -> Value {
             "max_total_memory_bytes": 65_536, "cache_dir": "cache", "cache_max_bytes": 1_048_576,
         },
         "modules_dir": "wasm",
-        "modules": [{ "id": "m", "path": "m.wasm", "sha256": "00".repeat(32) }],
+        "modules": [{
+            "id": "m", "path": "m.wasm", "sha256": "00".repeat(32),
+            "canary": {
+                "path": "m2.wasm", "sha256": "11".repeat(32), "mode": "shadow", "percent": 1, "max_error_increase": 0.5, "min_samples": 1,
+            },
+        }],
         "dead_letter": { "topic": "{topic}.failed" },
         "pipelines": [full()],
     })

@@ -8,7 +8,7 @@ use etl_filter::conditions::ConditionScratch;
 use crate::clock::Clock;
 use crate::lane::LaneContext;
 use crate::run::{BACKOFF_BASE, BACKOFF_CAP, Chosen};
-use crate::stats::LaneCounters;
+use crate::stats::{LaneCounters, TotalCounters};
 use crate::transform::Reply;
 use crate::view::View;
 
@@ -112,8 +112,19 @@ pub(crate) struct Touched {
 }
 
 impl Conditions {
-    /// Forgets every record.
-    pub(crate) fn begin(&mut self, unix_ms: i64) {
+    /// Forgets every record. What their conditions met is counted only now, a run late.
+    pub(crate) fn begin(&mut self, unix_ms: i64, totals: &TotalCounters) {
+        let (mut not_json, mut ill_typed, mut abandoned) = (0, 0, 0);
+        // Those beyond `MAX_SCRATCHES` share the one after the last.
+        for scratch in self.scratches.iter_mut().take(self.used + 1) {
+            let counts = scratch.take_counts();
+            not_json += counts.not_json;
+            ill_typed += counts.ill_typed;
+            abandoned += counts.abandoned;
+        }
+        totals.conditions_not_json.add(not_json);
+        totals.conditions_ill_typed.add(ill_typed);
+        totals.conditions_abandoned.add(abandoned);
         self.used = 0;
         self.unix_ms = unix_ms;
     }

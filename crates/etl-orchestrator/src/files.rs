@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,28 +22,38 @@ use etl_pool::{
 
 use crate::delta::{Change, NewRecord};
 use crate::failure::{FailureKind, TransformError};
+use crate::instances::{self, Instances};
 use crate::lane::LaneContext;
 use crate::record::Headers;
-use crate::snapshot::{BadModule, Built};
+use crate::snapshot::BadModule;
 use crate::transform::{Reply, Transform};
 use crate::view::View;
 
 /// How long making one instance ready may take.
 const START: Duration = Duration::from_secs(5);
 
+/// A pool, and the budgets that it was made with.
+pub(crate) type BudgetedPool = (InstancePool, Arc<Pool>);
+
 #[derive(Default)]
 pub(crate) struct Files {
     /// With what it was made of: other budgets are another pool.
-    pool: Option<(InstancePool, Arc<Pool>)>,
+    pool: Option<BudgetedPool>,
     /// The pool of a configuration that is being built, where it needs another one.
-    next: Option<(InstancePool, Arc<Pool>)>,
+    next: Option<BudgetedPool>,
     /// The modules of the configuration that is being built. A bad one is reported once.
-    modules: HashMap<String, Option<Arc<Module>>>,
+    modules: HashMap<String, Option<Versions>>,
 }
 
 impl Files {
-    pub(crate) fn pool(&self) -> Option<Arc<Pool>> {
-        self.pool.as_ref().map(|(_, pool)| pool.clone())
+    /// The pool in use, and with what it was made.
+    pub(crate) fn pool(&self) -> Option<&BudgetedPool> {
+        self.pool.as_ref()
+    }
+
+    /// Goes back to a pool that was in use before.
+    pub(crate) fn use_pool(&mut self, pool: Option<BudgetedPool>) {
+        self.pool = pool;
     }
 
     /// Begins a configuration. Answers where its instances may be tried.
@@ -83,13 +94,14 @@ impl Files {
         self.modules.clear();
     }
 
+    /// The module of a use, and the new version of it that is on trial.
     pub(crate) fn transform(
         &mut self,
         loaded: &Loaded,
         pipeline: &Pipeline,
         usage: &ModuleUse,
-        trial: Option<&mut Shelves>,
-    ) -> Result<Built, BadModule> {
+        mut trial: Option<&mut Shelves>,
+    ) -> Result<(Made, Option<Made>), BadModule> {
         let Some((budgets, pool)) = self.next.clone() else {
             return Err(BadModule {
                 path: usage.path.clone(),
@@ -97,41 +109,19 @@ impl Files {
                 hint: None,
             });
         };
-        let module = self.module(loaded, &pool, usage)?;
-        let sha256: Arc<str> = hexadecimal(&module.sha256()).into();
-        let options = instance_options(pipeline, usage, &budgets)?;
-        let at = |key: &'static str| usage.path.key("instance_config").key(key);
-        let template = Template::new(module, options).map_err(|error| BadModule {
-            path: if error.kind() == PoolErrorKind::Memory {
-                at("memory_limit_bytes")
-            } else {
-                usage.path.clone()
-            },
-            message: error.message().to_owned(),
-            hint: None,
-        })?;
-        if let Some(trial) = trial {
-            trial
-                .warm(&template, 1, Instant::now() + START)
-                .map_err(|error| BadModule {
-                    path: at("custom_config"),
-                    message: format!(
-                        "module `{}` does not start with this configuration: {}",
-                        usage.module_id,
-                        error.message()
-                    ),
-                    hint: None,
-                })?;
-        }
-        let warmup = budgets.warmup_instances as usize;
-        Ok(Built {
-            transform: Arc::new(Pooled {
-                pool,
-                template,
-                warmup,
-            }),
-            sha256: Some(sha256),
-        })
+        let (module, canary) = self.module(loaded, &pool, usage)?;
+        let mut make = |module| {
+            let options = instance_options(pipeline, usage, &budgets)?;
+            make(
+                &pool,
+                module,
+                options,
+                usage,
+                &budgets,
+                trial.as_deref_mut(),
+            )
+        };
+        Ok((make(module)?, canary.map(make).transpose()?))
     }
 
     fn module(
@@ -139,7 +129,7 @@ impl Files {
         loaded: &Loaded,
         pool: &Arc<Pool>,
         usage: &ModuleUse,
-    ) -> Result<Arc<Module>, BadModule> {
+    ) -> Result<Versions, BadModule> {
         let entry = match self.modules.entry(usage.module_id.clone()) {
             Entry::Occupied(known) => {
                 return known.get().clone().ok_or_else(BadModule::known);
@@ -155,17 +145,85 @@ impl Files {
                 hint: None,
             });
         };
-        let module = read(pool, declaration);
-        entry.insert(module.as_ref().ok().cloned());
-        module
+        let versions = versions(pool, declaration);
+        entry.insert(versions.as_ref().ok().cloned());
+        versions
     }
 }
 
-fn read(pool: &Arc<Pool>, declaration: &ModuleDeclaration) -> Result<Arc<Module>, BadModule> {
+/// A module, and its new version where one is on trial.
+type Versions = (Arc<Module>, Option<Arc<Module>>);
+
+/// What a use of a module calls, and the digest of its bytes in hexadecimal.
+pub(crate) type Made = (Arc<dyn Transform>, Arc<str>);
+
+fn versions(pool: &Arc<Pool>, declaration: &ModuleDeclaration) -> Result<Versions, BadModule> {
     let id = &declaration.id;
-    let file = declaration.file.display();
-    let bytes = std::fs::read(&declaration.file).map_err(|error| BadModule {
-        path: declaration.path.clone(),
+    let module = read(
+        pool,
+        id,
+        &declaration.file,
+        declaration.sha256,
+        &declaration.path,
+    )?;
+    let canary = declaration
+        .canary
+        .as_ref()
+        .map(|canary| read(pool, id, &canary.file, canary.sha256, &canary.path));
+    Ok((module, canary.transpose()?))
+}
+
+/// Makes a module ready for a use, and starts one instance of it to see whether it starts.
+fn make(
+    pool: &Arc<Pool>,
+    module: Arc<Module>,
+    options: InstanceOptions,
+    usage: &ModuleUse,
+    budgets: &InstancePool,
+    trial: Option<&mut Shelves>,
+) -> Result<Made, BadModule> {
+    let sha256: Arc<str> = hexadecimal(&module.sha256()).into();
+    let at = |key: &'static str| usage.path.key("instance_config").key(key);
+    let template = Template::new(module, options).map_err(|error| BadModule {
+        path: if error.kind() == PoolErrorKind::Memory {
+            at("memory_limit_bytes")
+        } else {
+            usage.path.clone()
+        },
+        message: error.message().to_owned(),
+        hint: None,
+    })?;
+    if let Some(trial) = trial {
+        trial
+            .warm(&template, 1, Instant::now() + START)
+            .map_err(|error| BadModule {
+                path: at("custom_config"),
+                message: format!(
+                    "module `{}` does not start with this configuration: {}",
+                    usage.module_id,
+                    error.message()
+                ),
+                hint: None,
+            })?;
+    }
+    let transform = Arc::new(Pooled {
+        pool: pool.clone(),
+        template,
+        warmup: budgets.warmup_instances as usize,
+    });
+    Ok((transform, sha256))
+}
+
+fn read(
+    pool: &Arc<Pool>,
+    id: &str,
+    path: &Path,
+    expected_sha256: Option<[u8; 32]>,
+    place: &ConfigPath,
+) -> Result<Arc<Module>, BadModule> {
+    let file = path.display();
+    let bytes = std::fs::read(path).map_err(|error| BadModule {
+        path: place.clone(),
         message: format!("module `{id}` cannot be read from {file}: {error}"),
         hint: (error.kind() == std::io::ErrorKind::NotFound)
             .then(|| "a module is a .wasm file in `modules_dir`, or where its `path` under `[[modules]]` says".to_owned()),
@@ -173,12 +231,12 @@ fn read(pool: &Arc<Pool>, declaration: &ModuleDeclaration) -> Result<Arc<Module>
     pool.load(ModuleSource {
         id,
         bytes: &bytes,
-        expected_sha256: declaration.sha256,
+        expected_sha256,
     })
     .map_err(|error| BadModule {
         path: match error.kind() {
-            PoolErrorKind::PinMismatch => declaration.path.key("sha256"),
-            _ => declaration.path.clone(),
+            PoolErrorKind::PinMismatch => place.key("sha256"),
+            _ => place.clone(),
         },
         message: format!("{file}: {}", error.message()),
         hint: None,
@@ -260,6 +318,10 @@ impl Transform for Pooled {
                 replies.extend(records.iter().map(|_| Reply::Fail(error.clone())));
             }
         }
+    }
+
+    fn instances(&self) -> Vec<Instances> {
+        vec![instances::of_template(&self.template)]
     }
 
     fn warm(&self, lane: &mut LaneContext) {

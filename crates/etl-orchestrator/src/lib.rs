@@ -6,12 +6,14 @@
 //! How it works: a configuration is compiled once to an immutable snapshot (`snapshot`, `program`); a topic selects a plan of it
 //! (`plan_cache`); a run carries one or many records through their plan (`run`), on the instances of one lane (`lane`), calling what
 //! implements [`Transform`]; changes are kept beside the original record until the end (`view`, `merge`). Around that: the queue of
-//! the orchestrator's own lanes (`queue`, `worker`), reloads (`orchestrator`, `modules`, `files`), and what is counted (`stats`).
+//! the orchestrator's own lanes (`queue`, `worker`), reloads (`orchestrator`, `modules`, `files`), and what is counted (`stats`, `metrics`, `health`).
 //!
 //! What it must never know: where records come from and go to, how a configuration was written, and which engine runs a module.
 #![forbid(unsafe_code)]
 
+mod alerts;
 mod breaker;
+mod canary;
 mod clock;
 mod core;
 mod delta;
@@ -19,10 +21,14 @@ mod explain;
 mod failure;
 mod files;
 mod groups;
+mod health;
+mod histogram;
+mod instances;
 mod json;
 mod lane;
 mod merge;
 mod merge_patch;
+mod metrics;
 mod modules;
 mod orchestrator;
 mod outcome;
@@ -38,18 +44,27 @@ mod transform;
 mod view;
 mod worker;
 
+pub use alerts::{Alert, Severity, alerts};
 pub use breaker::CircuitState;
+pub use canary::{CanaryStatus, Handled};
 pub use clock::Clock;
 pub use delta::{Change, Delta, NewRecord};
 pub use explain::{ModuleExplanation, PipelineExplanation, StageExplanation, TopicExplanation};
 pub use failure::{FailureKind, TransformError};
+pub use health::{Health, Reason};
+pub use histogram::Histogram;
+pub use instances::{InstanceTotals, Instances};
 pub use lane::{Deferred, Lane, LaneContext, Progress};
+pub use metrics::{METRICS, Metric, MetricKind};
 pub use modules::TransformFor;
-pub use orchestrator::{Circuit, Options, Orchestrator, ProcessError, ProcessErrorKind, Stats};
+pub use orchestrator::{
+    ChangeError, ChangeErrorKind, ChangeOptions, Changed, Circuit, Difference, Generation,
+    ModuleEntry, Options, Orchestrator, PipelineEntry, ProcessError, ProcessErrorKind, Stats,
+};
 pub use outcome::{DeadLetter, Outcome};
 pub use queue::QueueStats;
 pub use record::{Headers, Record};
-pub use stats::{Counts, Histogram, ModuleTotals, PipelineTotals, Totals};
+pub use stats::{Counts, ModuleTotals, PipelineTotals, StageTotals, Totals};
 pub use trace::{Happened, Step};
 pub use transform::{Reply, Transform};
 pub use view::View;

@@ -10,7 +10,9 @@ use etl_config::{Loaded, ModuleUse, Pipeline, Report, Stage};
 use etl_pool::Shelves;
 
 use crate::breaker::{Breaker, Settings};
-use crate::files::Files;
+use crate::canary::{self, Home, Minder, OnTrial, SharedTrials, Split, Terms};
+use crate::files::{BudgetedPool, Files};
+use crate::program::Program;
 use crate::snapshot::{BadModule, Build, Built};
 use crate::transform::Transform;
 
@@ -21,7 +23,8 @@ pub struct TransformFor(Arc<Make>);
 type Make = dyn Fn(&ModuleUse) -> Arc<dyn Transform> + Send + Sync;
 
 impl TransformFor {
-    /// Asks `make` once for each use of a module in a configuration.
+    /// Asks `make` once for each use of a module in a configuration; and where a new version of the module is on trial, once more with
+    /// `@canary` after its id.
     pub fn new(make: impl Fn(&ModuleUse) -> Arc<dyn Transform> + Send + Sync + 'static) -> Self {
         Self(Arc::new(make))
     }
@@ -38,6 +41,10 @@ pub(crate) struct Modules {
     breakers: HashMap<BreakerKey, Arc<Breaker>>,
     /// Those of the configuration that is being built.
     attempt: HashMap<BreakerKey, Arc<Breaker>>,
+    trials: SharedTrials,
+    /// Where trials find the orchestrator, and the thread that minds them once there is one.
+    home: Home,
+    minder: Option<Minder>,
 }
 
 /// Pipeline, priority and module, which of several such uses it is, and what it is set to.
@@ -56,18 +63,22 @@ enum Source {
 }
 
 impl Modules {
-    pub(crate) fn new(given: Option<TransformFor>) -> Self {
+    pub(crate) fn new(given: Option<TransformFor>, trials: SharedTrials, home: Home) -> Self {
         let source = given.map_or_else(|| Source::Files(Files::default()), Source::Given);
         Self {
             source,
             breakers: HashMap::new(),
             attempt: HashMap::new(),
+            trials,
+            home,
+            minder: None,
         }
     }
 
     /// Begins a configuration.
     pub(crate) fn begin(&mut self, loaded: &Loaded) -> Result<Building<'_>, Report> {
         self.attempt.clear();
+        canary::lock(&self.trials).begin();
         let trial = match &mut self.source {
             Source::Given(_) => None,
             Source::Files(files) => Some(files.begin(loaded)?),
@@ -81,19 +92,70 @@ impl Modules {
     /// The configuration is in force.
     pub(crate) fn keep(&mut self) {
         self.breakers = std::mem::take(&mut self.attempt);
+        canary::lock(&self.trials).keep();
         if let Source::Files(files) = &mut self.source {
             files.keep();
         }
     }
 
-    /// The pool of the configuration that was built last.
-    pub(crate) fn pool(&self) -> Option<Arc<etl_pool::Pool>> {
+    /// The pool of the configuration that was built last, and with what it was made.
+    pub(crate) fn pool(&self) -> Option<BudgetedPool> {
         match &self.source {
             Source::Given(_) => None,
-            Source::Files(files) => files.pool(),
+            Source::Files(files) => files.pool().cloned(),
+        }
+    }
+
+    /// Goes back to a pool that was in use before.
+    pub(crate) fn use_pool(&mut self, pool: Option<BudgetedPool>) {
+        if let Source::Files(files) = &mut self.source {
+            files.use_pool(pool);
+        }
+    }
+
+    /// The trials of a configuration that comes back are on again.
+    pub(crate) fn resume_trials(&mut self, program: &Program) {
+        let trials = program
+            .modules()
+            .filter_map(|module| module.on_trial.as_ref());
+        canary::lock(&self.trials).resume(trials.map(|on_trial| &on_trial.trial));
+    }
+
+    /// The module of a use, and its new version, from wherever modules come.
+    fn make(
+        &mut self,
+        loaded: &Loaded,
+        pipeline: &Pipeline,
+        usage: &ModuleUse,
+        trial: Option<&mut Shelves>,
+    ) -> Result<(Version, Option<Version>), BadModule> {
+        match &mut self.source {
+            Source::Given(given) => {
+                let canary = loaded
+                    .config
+                    .module(&usage.module_id)
+                    .and_then(|declaration| {
+                        declaration.canary.as_ref()?;
+                        let mut usage = usage.clone();
+                        usage.module_id.push_str(CANARY);
+                        Some(((given.0)(&usage), None))
+                    });
+                Ok((((given.0)(usage), None), canary))
+            }
+            Source::Files(files) => {
+                let (module, canary) = files.transform(loaded, pipeline, usage, trial)?;
+                let version = |(transform, sha256)| (transform, Some(sha256));
+                Ok((version(module), canary.map(version)))
+            }
         }
     }
 }
+
+/// What is called, and the digest of its bytes where it is a file.
+type Version = (Arc<dyn Transform>, Option<Arc<str>>);
+
+/// Under this ending of a module's id, [`TransformFor`] is asked for its new version.
+const CANARY: &str = "@canary";
 
 /// A configuration that is being built.
 pub(crate) struct Building<'a> {
@@ -109,13 +171,39 @@ impl Build for Building<'_> {
         pipeline: &Pipeline,
         usage: &ModuleUse,
     ) -> Result<Built, BadModule> {
-        match &mut self.modules.source {
-            Source::Given(given) => Ok(Built {
-                transform: (given.0)(usage),
-                sha256: None,
-            }),
-            Source::Files(files) => files.transform(loaded, pipeline, usage, self.trial.as_mut()),
-        }
+        let modules = &mut *self.modules;
+        let (stable, canary) = modules.make(loaded, pipeline, usage, self.trial.as_mut())?;
+        let built = Built {
+            transform: stable.0.clone(),
+            sha256: stable.1.clone(),
+            on_trial: None,
+        };
+        let terms = loaded
+            .config
+            .module(&usage.module_id)
+            .and_then(|declaration| declaration.canary.as_ref())
+            .zip(canary);
+        let Some((terms, canary)) = terms else {
+            return Ok(built);
+        };
+        let terms = Terms::new(&usage.module_id, terms, stable.1, canary.1);
+        let Some(trial) = canary::lock(&modules.trials).on(terms) else {
+            return Ok(built);
+        };
+        let versions = OnTrial {
+            trial,
+            stable: stable.0,
+            canary: canary.0,
+        };
+        let home = &modules.home;
+        let minder = modules
+            .minder
+            .get_or_insert_with(|| Minder::start(home.clone()));
+        Ok(Built {
+            transform: Arc::new(Split::new(versions.clone(), minder.clone())),
+            on_trial: Some(versions),
+            ..built
+        })
     }
 
     fn breaker(

@@ -1,18 +1,22 @@
 //! The engine: configuration in, lanes running, records through, and a new configuration while they run.
 
+mod changing;
 mod error;
+mod generations;
+mod reading;
+mod reloading;
 mod submitted;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use etl_config::{Loaded, Problem, Report};
 use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 
+use crate::canary::{Home, SharedTrials};
 use crate::clock::Clock;
 use crate::core::Core;
 use crate::explain::{self, TopicExplanation};
@@ -21,15 +25,21 @@ use crate::lane::{Lane, LaneContext};
 use crate::modules::{Modules, TransformFor};
 use crate::outcome::Outcome;
 use crate::plan_cache::PlanCache;
-use crate::queue::{Bounds, Job, Partition, Queue, QueueStats};
+use crate::queue::{Bounds, Job, Partition, Queue};
 use crate::record::Record;
 use crate::run::Run;
 use crate::snapshot::{Live, Snapshot, compile};
-use crate::stats::{Counts, LaneCounters, StatsHub};
+use crate::stats::{LaneCounters, StatsHub};
 use crate::trace::Step;
 use crate::worker;
 
+pub use changing::{ChangeError, ChangeErrorKind, ChangeOptions, Changed};
 pub use error::{ProcessError, ProcessErrorKind};
+use generations::History;
+pub use generations::{Difference, Generation, ModuleEntry, PipelineEntry};
+use reading::Watching;
+pub use reading::{Circuit, Stats};
+use reloading::Control;
 use submitted::{Partitions, Submitted, Ticket};
 
 /// Records of one batch that a lane takes at once; a larger batch is shared between lanes.
@@ -50,40 +60,6 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Takes the place of module files: what runs for each use of a module. Nothing is read, compiled or checked then.
     pub transforms: Option<TransformFor>,
-}
-
-/// What [`Orchestrator::stats`] reads.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Stats {
-    /// What went through, in all, by pipeline and by module.
-    pub counts: Counts,
-    /// What is in flight.
-    pub queue: QueueStats,
-    /// The generation of the configuration in force: 1 is the first.
-    pub generation: u64,
-    /// Reloads that took effect.
-    pub reloads: u64,
-    /// Reloads that were refused.
-    pub reloads_refused: u64,
-    /// The circuit breakers, by pipeline and module.
-    pub circuits: Vec<Circuit>,
-    /// Instances alive.
-    pub instances: usize,
-    /// Their linear memory in bytes.
-    pub instance_memory_bytes: u64,
-}
-
-/// A circuit breaker, as [`Stats`] shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Circuit {
-    /// The pipeline.
-    pub pipeline: Arc<str>,
-    /// The module.
-    pub module: Arc<str>,
-    /// What it does.
-    pub state: crate::breaker::CircuitState,
 }
 
 /// Runs pipelines over records on threads of its own, and hands out lanes to threads of others.
@@ -119,11 +95,15 @@ pub struct Orchestrator {
     threads: Mutex<Vec<Option<JoinHandle<()>>>>,
     /// What the options said, which goes before what a configuration says.
     lanes_given: Option<usize>,
-    modules: Mutex<Modules>,
+    control: Mutex<Control>,
+    trials: SharedTrials,
     planners: Vec<Mutex<Planner>>,
     next_planner: AtomicUsize,
     reloads: AtomicU64,
     reloads_refused: AtomicU64,
+    /// Instances that pools made that are no longer in use.
+    created_before: AtomicU64,
+    watching: Mutex<Watching>,
 }
 
 struct Planner {
@@ -186,12 +166,14 @@ impl Orchestrator {
     /// # Errors
     /// Everything that is wrong and that only building finds, each with its place in the files: patterns, paths, modules.
     pub fn start(loaded: Loaded, options: Options) -> Result<Arc<Self>, Report> {
-        let mut modules = Modules::new(options.transforms.clone());
+        let (trials, home) = (SharedTrials::default(), Home::default());
+        let mut modules = Modules::new(options.transforms.clone(), trials.clone(), home.clone());
         let bounds = bounds(&loaded);
         let lanes = wanted_lanes(&loaded, options.lanes);
         let snapshot = compile(&loaded, 1, &mut modules.begin(&loaded)?)?.with(loaded);
         modules.keep();
         let hub = Arc::new(StatsHub::default());
+        let unix_ms = options.clock.unix_ms();
         let shared = Arc::new(Shared {
             live: Arc::new(ArcSwap::new(snapshot.clone())),
             hub: hub.clone(),
@@ -200,7 +182,7 @@ impl Orchestrator {
             seed: options.seed,
             work: Condvar::new(),
             drained: Notify::new(),
-            pool: Mutex::new(modules.pool()),
+            pool: Mutex::new(modules.pool().map(|(_, pool)| pool)),
             lanes: AtomicUsize::new(0),
             warming: Mutex::new(Vec::new()),
         });
@@ -214,14 +196,23 @@ impl Orchestrator {
             shared,
             threads: Mutex::new(Vec::new()),
             lanes_given: options.lanes,
-            modules: Mutex::new(modules),
+            control: Mutex::new(Control {
+                history: History::begin(&snapshot, modules.pool(), unix_ms),
+                modules,
+            }),
+            trials,
             planners: (0..PLANNERS).map(|_| planner()).collect(),
             next_planner: AtomicUsize::new(0),
             reloads: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
+            created_before: AtomicU64::new(0),
+            watching: Mutex::default(),
         });
+        // It is set here and nowhere else.
+        let _ = home.set(Arc::downgrade(&orchestrator));
         orchestrator.set_lanes(lanes);
         orchestrator.warm(&snapshot);
+        orchestrator.publish_metrics();
         Ok(orchestrator)
     }
 
@@ -230,7 +221,7 @@ impl Orchestrator {
     /// # Errors
     /// Everything that is wrong and that only building finds.
     pub fn check(loaded: &Loaded) -> Result<Vec<Problem>, Report> {
-        let mut modules = Modules::new(None);
+        let mut modules = Modules::new(None, SharedTrials::default(), Home::default());
         compile(loaded, 1, &mut modules.begin(loaded)?)?;
         Ok(loaded.warnings.clone())
     }
@@ -380,74 +371,6 @@ impl Orchestrator {
         explain::explain(&self.shared.live.load(), topic)
     }
 
-    /// Puts another configuration in the place of the present one, and answers its generation.
-    ///
-    /// Everything is built, compiled and made ready beside the present configuration; then one swap. Records in flight finish on the
-    /// configuration that they started on. Modules that are the same keep their warm instances.
-    ///
-    /// # Errors
-    /// Everything that is wrong; then nothing has changed.
-    pub fn reload(&self, loaded: Loaded) -> Result<u64, Report> {
-        // One reload at a time; records do not meet this lock.
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        let generation = self.generation() + 1;
-        let bounds = bounds(&loaded);
-        let compiled = modules
-            .begin(&loaded)
-            .and_then(|mut building| compile(&loaded, generation, &mut building));
-        let lanes = wanted_lanes(&loaded, self.lanes_given);
-        let snapshot = match compiled {
-            Ok(compiled) => compiled.with(loaded),
-            Err(report) => {
-                self.reloads_refused.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(
-                    generation = generation - 1,
-                    "a configuration was refused; the present one stays"
-                );
-                return Err(report);
-            }
-        };
-        self.set_lanes(lanes);
-        self.warm(&snapshot);
-        self.shared.live.store(snapshot.clone());
-        modules.keep();
-        *self
-            .shared
-            .pool
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = modules.pool();
-        self.shared.queue().set_bounds(bounds);
-        self.shared.work.notify_all();
-        self.shared.hub.prune(&snapshot.program);
-        self.reloads.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(generation, "a new configuration is in force");
-        Ok(generation)
-    }
-
-    /// Lets every lane make instances ready, and waits for it within reason.
-    fn warm(&self, snapshot: &Arc<Snapshot>) {
-        const LONGEST: Duration = Duration::from_secs(10);
-        let (done, ready) = std::sync::mpsc::channel();
-        for lane in &mut *self
-            .shared
-            .warming
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
-            lane.push(Warming {
-                snapshot: snapshot.clone(),
-                done: done.clone(),
-            });
-        }
-        drop(done);
-        self.wake_all();
-        let until = Instant::now() + LONGEST;
-        while ready
-            .recv_timeout(until.saturating_duration_since(Instant::now()))
-            .is_ok()
-        {}
-    }
-
     /// The generation of the configuration in force. The first is 1, and each reload that takes effect adds one.
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -460,76 +383,10 @@ impl Orchestrator {
         self.shared.lanes.load(Ordering::Relaxed)
     }
 
-    /// Starts lanes that are missing; those that are too many end by themselves.
-    fn set_lanes(&self, lanes: usize) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut warming = self
-            .shared
-            .warming
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let before = self.shared.lanes.swap(lanes, Ordering::Relaxed);
-        for lane in before..lanes {
-            // A lane of this number may be about to end; wait for it, so that the number is one thread's.
-            if let Some(thread) = threads.get_mut(lane).and_then(Option::take) {
-                drop(warming);
-                let _ = thread.join();
-                warming = self
-                    .shared
-                    .warming
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
-            if warming.len() <= lane {
-                warming.resize_with(lane + 1, Vec::new);
-            }
-            if threads.len() <= lane {
-                threads.resize_with(lane + 1, || None);
-            }
-            threads[lane] = Some(worker::spawn(self.shared.clone(), lane));
-        }
-        warming.truncate(lanes);
-        drop(warming);
-        self.wake_all();
-    }
-
     /// Wakes every lane. Under the lock, so that none is between looking and falling asleep.
     fn wake_all(&self) {
         let _queue = self.shared.queue();
         self.shared.work.notify_all();
-    }
-
-    /// Everything that is counted, added up now.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        let snapshot = self.shared.live.load();
-        let circuits = snapshot.program.pipelines.iter().flat_map(|pipeline| {
-            let modules = pipeline.stages.iter().flat_map(|stage| &stage.modules);
-            modules.filter_map(|module| {
-                let state = module.breaker.as_ref()?.state();
-                Some(Circuit {
-                    pipeline: pipeline.id.clone(),
-                    module: module.id.clone(),
-                    state,
-                })
-            })
-        });
-        let pool = self
-            .shared
-            .pool
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        Stats {
-            counts: self.shared.hub.read(&snapshot.program),
-            queue: self.shared.queue().stats(),
-            generation: snapshot.program.generation,
-            reloads: self.reloads.load(Ordering::Relaxed),
-            reloads_refused: self.reloads_refused.load(Ordering::Relaxed),
-            circuits: circuits.collect(),
-            instances: pool.as_ref().map_or(0, |pool| pool.instances()),
-            instance_memory_bytes: pool.as_ref().map_or(0, |pool| pool.memory_bytes()),
-        }
     }
 
     /// Waits until nothing is in flight. More may be given meanwhile, and is waited for too.

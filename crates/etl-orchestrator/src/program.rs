@@ -7,12 +7,14 @@ use etl_config::{ErrorHandling, MergePolicy, TopicTemplate};
 use etl_filter::conditions::{ConditionSet, GroupId, Selection};
 
 use crate::breaker::Breaker;
+use crate::canary::OnTrial;
 use crate::transform::Transform;
 
 /// Every enabled pipeline in the order in which they run.
+#[derive(Clone)]
 pub(crate) struct Program {
     pub(crate) pipelines: Vec<PipelineProgram>,
-    pub(crate) conditions: ConditionSet,
+    pub(crate) conditions: Arc<ConditionSet>,
     pub(crate) generation: u64,
     /// How many modules there are.
     pub(crate) module_count: usize,
@@ -20,6 +22,7 @@ pub(crate) struct Program {
     pub(crate) max_emitted: u32,
 }
 
+#[derive(Clone)]
 pub(crate) struct PipelineProgram {
     pub(crate) id: Arc<str>,
     /// The [`ModuleProgram::index`] of its first module.
@@ -32,7 +35,10 @@ pub(crate) struct PipelineProgram {
     pub(crate) dead_letter_topic: TopicTemplate,
 }
 
+#[derive(Clone)]
 pub(crate) struct StageProgram {
+    /// Its number among all stages, in the order in which they run: its counters.
+    pub(crate) index: usize,
     pub(crate) priority: u32,
     pub(crate) parallel: bool,
     pub(crate) timeout: Option<Duration>,
@@ -41,6 +47,7 @@ pub(crate) struct StageProgram {
     pub(crate) modules: Vec<ModuleProgram>,
 }
 
+#[derive(Clone)]
 pub(crate) struct ModuleProgram {
     pub(crate) id: Arc<str>,
     pub(crate) transform: Arc<dyn Transform>,
@@ -50,6 +57,8 @@ pub(crate) struct ModuleProgram {
     pub(crate) breaker: Option<Arc<Breaker>>,
     /// The module's digest in hexadecimal, where it is a file.
     pub(crate) sha256: Option<Arc<str>>,
+    /// A new version of it that is on trial; then `transform` calls either.
+    pub(crate) on_trial: Option<OnTrial>,
     /// Its number among all modules, in the order in which they run: its rule, and its counters.
     pub(crate) index: usize,
 }
@@ -87,11 +96,19 @@ impl Program {
             .expect("no conditions");
         Self {
             pipelines: Vec::new(),
-            conditions,
+            conditions: Arc::new(conditions),
             generation: 0,
             module_count: 0,
             max_emitted: 0,
         }
+    }
+
+    /// The pipeline and the priority of every stage, in the order of [`StageProgram::index`].
+    pub(crate) fn stage_keys(&self) -> impl Iterator<Item = (Arc<str>, u32)> {
+        self.pipelines.iter().flat_map(|pipeline| {
+            let stages = pipeline.stages.iter();
+            stages.map(|stage| (pipeline.id.clone(), stage.priority))
+        })
     }
 
     /// Every module of every pipeline, in the order in which they run.

@@ -26,6 +26,7 @@ use crate::breaker::Admission;
 use crate::core::{Core, Touched};
 use crate::delta::{Change, NewRecord};
 use crate::failure::{FailureKind, TransformError};
+use crate::histogram::Joined;
 use crate::merge::{self, Written};
 use crate::outcome::{Circumstances, Outcome, dead_letter};
 use crate::program::{ModuleProgram, PipelineProgram, Plan, Program, StageProgram};
@@ -237,7 +238,8 @@ impl Convoy {
         let Route { program, plan } = route;
         core.counters.adopt(program);
         if plan.has_conditions {
-            core.conditions.begin(core.clock().unix_ms());
+            let now = core.clock().unix_ms();
+            core.conditions.begin(now, core.counters.totals());
             self.flights
                 .iter_mut()
                 .for_each(|flight| flight.scratch = None);
@@ -438,8 +440,9 @@ impl Convoy {
     fn end_pipeline(&self, core: &mut Core, pipeline: usize) {
         let counters = core.counters.pipeline(pipeline);
         counters.left.add(self.flights.len() as u64);
+        let mut durations = Joined::new(&counters.duration);
         for flight in &self.flights {
-            counters.duration.observe(flight.in_pipeline, 1);
+            durations.observe(flight.in_pipeline);
         }
     }
 

@@ -16,19 +16,20 @@ use etl_filter::conditions::{self, ConditionKind, ConditionSetBuilder};
 use etl_filter::{Kind, Rule, RuleSet, RuleSetBuilder, TopicFilter};
 
 use crate::breaker::Breaker;
+use crate::canary::OnTrial;
 use crate::program::{ModuleProgram, PipelineProgram, Plan, Program, StageProgram};
 use crate::transform::Transform;
 
 /// A compiled configuration.
 pub(crate) struct Snapshot {
     pub(crate) program: Arc<Program>,
-    pub(crate) rules: RuleSet,
+    pub(crate) rules: Arc<RuleSet>,
     /// The plan of a topic that selects nothing.
     pub(crate) nothing: Arc<Plan>,
     /// What it was compiled from.
     pub(crate) loaded: Loaded,
     /// The number of every module, by its place in the configuration: pipeline, stage, module. Disabled pipelines' modules too.
-    pub(crate) places: HashMap<[usize; 3], usize>,
+    pub(crate) places: Arc<HashMap<[usize; 3], usize>>,
 }
 
 /// A snapshot that does not have its configuration yet.
@@ -43,10 +44,40 @@ impl Compiled {
     pub(crate) fn with(self, loaded: Loaded) -> Arc<Snapshot> {
         Arc::new(Snapshot {
             program: Arc::new(self.program),
-            rules: self.rules,
+            rules: Arc::new(self.rules),
             nothing: self.nothing,
             loaded,
-            places: self.places,
+            places: Arc::new(self.places),
+        })
+    }
+}
+
+impl Snapshot {
+    /// The same under another number.
+    pub(crate) fn renumbered(&self, generation: u64) -> Arc<Self> {
+        self.changed(generation, self.loaded.clone(), |_| {})
+    }
+
+    /// The same under another number, with another declaration of modules and with modules changed that keep their place.
+    pub(crate) fn changed(
+        &self,
+        generation: u64,
+        loaded: Loaded,
+        mut change: impl FnMut(&mut ModuleProgram),
+    ) -> Arc<Self> {
+        let mut program = Program::clone(&self.program);
+        program.generation = generation;
+        for pipeline in &mut program.pipelines {
+            for stage in &mut pipeline.stages {
+                stage.modules.iter_mut().for_each(&mut change);
+            }
+        }
+        Arc::new(Self {
+            program: Arc::new(program),
+            rules: self.rules.clone(),
+            nothing: self.nothing.clone(),
+            loaded,
+            places: self.places.clone(),
         })
     }
 }
@@ -70,6 +101,8 @@ pub(crate) struct Built {
     pub(crate) transform: Arc<dyn Transform>,
     /// The digest of the module's bytes in hexadecimal.
     pub(crate) sha256: Option<Arc<str>>,
+    /// A new version of the module that is on trial; then `transform` calls either.
+    pub(crate) on_trial: Option<OnTrial>,
 }
 
 /// What is wrong with a module, at the place in the configuration that is to blame.
@@ -130,6 +163,7 @@ pub(crate) fn compile(
         key(left).cmp(&key(right))
     });
     let mut pipelines = Vec::new();
+    let mut stage_count = 0;
     // Disabled pipelines come last: their modules are checked like the others, and no number is theirs afterwards.
     let (enabled, disabled): (Vec<usize>, Vec<usize>) = order
         .into_iter()
@@ -167,6 +201,7 @@ pub(crate) fn compile(
                                 None
                             },
                             sha256: built.sha256,
+                            on_trial: built.on_trial,
                             index,
                         });
                     }
@@ -179,7 +214,9 @@ pub(crate) fn compile(
                     }
                 }
             }
+            stage_count += 1;
             stages.push(StageProgram {
+                index: stage_count - 1,
                 priority: stage.priority,
                 parallel: stage.parallel,
                 timeout: stage.timeout,
@@ -232,7 +269,7 @@ pub(crate) fn compile(
                     .map(|stage| stage.modules.len())
                     .sum(),
                 pipelines,
-                conditions,
+                conditions: Arc::new(conditions),
                 generation,
                 max_emitted: config.engine.max_emitted_per_record,
             };

@@ -4,12 +4,13 @@
 //! to names of the configuration (pipelines, modules), of which there are as many as the configuration has: no topic, key or message
 //! ever becomes a label. A name that a new configuration does not have any more is forgotten.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::failure::FailureKind;
+use crate::histogram::{Histogram, Timings};
 use crate::program::Program;
 
 /// A count with one writer.
@@ -25,69 +26,8 @@ impl Counter {
         );
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Upper bounds of the buckets of a [`Histogram`] are 1 µs, 2 µs, 4 µs and so on; the last one takes everything.
-const BUCKETS: usize = 25;
-
-/// How long something took, with one writer.
-#[derive(Debug, Default)]
-pub(crate) struct Timings {
-    buckets: [Counter; BUCKETS],
-    nanoseconds: Counter,
-}
-
-impl Timings {
-    #[inline]
-    pub(crate) fn observe(&self, duration: Duration, times: usize) {
-        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = (u64::BITS - (nanoseconds / 1000).leading_zeros()) as usize;
-        self.buckets[bucket.min(BUCKETS - 1)].add(times as u64);
-        self.nanoseconds
-            .add(nanoseconds.saturating_mul(times as u64));
-    }
-}
-
-/// A histogram of durations.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Histogram {
-    /// Observations in each bucket. The upper bound of the one at `i` is [`Histogram::upper_bound`].
-    pub buckets: Vec<u64>,
-    /// The sum of all observations.
-    pub sum: Duration,
-}
-
-impl Histogram {
-    /// The number of observations.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
-
-    /// The upper bound of a bucket, exclusive; `None` for the last one, which has none.
-    #[must_use]
-    pub fn upper_bound(bucket: usize) -> Option<Duration> {
-        (bucket < BUCKETS - 1).then(|| Duration::from_micros(1 << bucket))
-    }
-
-    fn add(&mut self, timings: &Timings) {
-        self.buckets.resize(BUCKETS, 0);
-        for (sum, counter) in self.buckets.iter_mut().zip(&timings.buckets) {
-            *sum += counter.get();
-        }
-        self.sum += Duration::from_nanos(timings.nanoseconds.get());
-    }
-
-    fn join(&mut self, other: &Self) {
-        self.buckets.resize(BUCKETS, 0);
-        for (sum, count) in self.buckets.iter_mut().zip(&other.buckets) {
-            *sum += count;
-        }
-        self.sum += other.sum;
     }
 }
 
@@ -146,6 +86,12 @@ counted! {
         plan_hits,
         /// Plans that had to be made.
         plan_misses,
+        /// Conditions that met a payload that is not JSON.
+        conditions_not_json,
+        /// Conditions that met something that cannot be compared with their constant.
+        conditions_ill_typed,
+        /// Conditions whose query selected more than any sensible payload holds, and was given up.
+        conditions_abandoned,
     } timed {
         /// Matching a topic that was not in the cache against every rule.
         filter_duration,
@@ -163,6 +109,8 @@ counted! {
         dropped,
         /// Dead letters, copies included.
         dead_lettered,
+        /// Of the dead letters: copies of records that went on.
+        copied,
         /// Times that it was undone.
         stopped,
         /// Failed module calls that were skipped.
@@ -171,6 +119,15 @@ counted! {
         conflicts,
     } timed {
         /// For each record that left: what its calls cost and its retries waited.
+        duration,
+    }
+}
+
+counted! {
+    /// How long one stage takes.
+    StageCounters => StageTotals {
+    } timed {
+        /// For each record that left it: what its calls there cost and its retries waited.
         duration,
     }
 }
@@ -205,6 +162,22 @@ counted! {
     } timed {
         /// Each call, of however many records.
         duration,
+    }
+}
+
+impl PipelineTotals {
+    /// What became of its records, by name. Each record is in one of them; emitted ones count for themselves.
+    #[must_use]
+    pub fn outcomes(&self) -> [(&'static str, u64); 4] {
+        [
+            ("forwarded", self.left.saturating_sub(self.stopped)),
+            ("stopped", self.stopped),
+            ("dropped", self.dropped),
+            (
+                "dead_lettered",
+                self.dead_lettered.saturating_sub(self.copied),
+            ),
+        ]
     }
 }
 
@@ -246,7 +219,14 @@ pub(crate) struct LaneStats {
     totals: TotalCounters,
     pipelines: Mutex<HashMap<Arc<str>, Arc<PipelineCounters>>>,
     modules: Mutex<HashMap<Arc<str>, Arc<ModuleCounters>>>,
+    stages: Mutex<HashMap<StageKey, Arc<StageCounters>>>,
+    letters: Mutex<HashMap<LetterKey, u64>>,
 }
+
+/// A pipeline and a priority in it.
+pub(crate) type StageKey = (Arc<str>, u32);
+/// The pipeline, module and kind of dead letters.
+pub(crate) type LetterKey = (Arc<str>, Arc<str>, FailureKind);
 
 /// The counters of one lane, as it uses them: by place in the program, without a lookup.
 #[derive(Debug)]
@@ -256,6 +236,7 @@ pub(crate) struct LaneCounters {
     program: usize,
     pipelines: Vec<Arc<PipelineCounters>>,
     modules: Vec<Arc<ModuleCounters>>,
+    stages: Vec<Arc<StageCounters>>,
 }
 
 impl LaneCounters {
@@ -269,6 +250,17 @@ impl LaneCounters {
 
     pub(crate) fn module(&self, index: usize) -> &ModuleCounters {
         &self.modules[index]
+    }
+
+    pub(crate) fn stage(&self, index: usize) -> &StageCounters {
+        &self.stages[index]
+    }
+
+    /// Counts a dead letter. They are rare and cost more than a lock.
+    pub(crate) fn letter(&self, pipeline: &Arc<str>, module: &Arc<str>, kind: FailureKind) {
+        *lock(&self.shared.letters)
+            .entry((pipeline.clone(), module.clone(), kind))
+            .or_default() += 1;
     }
 
     /// Takes the counters for a program, if it has not got them. Names that the program does not have are forgotten.
@@ -285,25 +277,30 @@ impl LaneCounters {
     fn take(&mut self, program: &Program) {
         self.pipelines = handles(
             &self.shared.pipelines,
-            program.pipelines.iter().map(|pipeline| &pipeline.id),
+            program.pipelines.iter().map(|pipeline| pipeline.id.clone()),
         );
+        self.stages = handles(&self.shared.stages, program.stage_keys());
         let mut modules: Vec<_> = program.modules().collect();
         modules.sort_by_key(|module| module.index);
         self.modules = handles(
             &self.shared.modules,
-            modules.into_iter().map(|module| &module.id),
+            modules.into_iter().map(|module| module.id.clone()),
         );
     }
 }
 
-fn handles<'a, T: Default>(
-    known: &Mutex<HashMap<Arc<str>, Arc<T>>>,
-    names: impl Iterator<Item = &'a Arc<str>>,
+fn handles<K: Eq + Hash, T: Default>(
+    known: &Mutex<HashMap<K, Arc<T>>>,
+    names: impl Iterator<Item = K>,
 ) -> Vec<Arc<T>> {
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = lock(known);
     names
-        .map(|name| known.entry(name.clone()).or_default().clone())
+        .map(|name| known.entry(name).or_default().clone())
         .collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for LaneCounters {
@@ -322,23 +319,29 @@ pub struct Counts {
     pub pipelines: HashMap<Arc<str>, PipelineTotals>,
     /// By module.
     pub modules: HashMap<Arc<str>, ModuleTotals>,
+    /// By pipeline and priority.
+    pub stages: HashMap<(Arc<str>, u32), StageTotals>,
+    /// Dead letters by pipeline, module and kind, copies included.
+    pub dead_letters: HashMap<(Arc<str>, Arc<str>, FailureKind), u64>,
 }
 
 impl Counts {
     fn add(&mut self, lane: &LaneStats) {
         self.totals.add(&lane.totals);
-        for (name, counters) in &*lane
-            .pipelines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
+        for (name, counters) in &*lock(&lane.pipelines) {
             self.pipelines
                 .entry(name.clone())
                 .or_default()
                 .add(counters);
         }
-        for (name, counters) in &*lane.modules.lock().unwrap_or_else(PoisonError::into_inner) {
+        for (name, counters) in &*lock(&lane.modules) {
             self.modules.entry(name.clone()).or_default().add(counters);
+        }
+        for (key, counters) in &*lock(&lane.stages) {
+            self.stages.entry(key.clone()).or_default().add(counters);
+        }
+        for (key, count) in &*lock(&lane.letters) {
+            *self.dead_letters.entry(key.clone()).or_default() += count;
         }
     }
 
@@ -350,6 +353,49 @@ impl Counts {
         for (name, totals) in &other.modules {
             self.modules.entry(name.clone()).or_default().join(totals);
         }
+        for (key, totals) in &other.stages {
+            self.stages.entry(key.clone()).or_default().join(totals);
+        }
+        for (key, count) in &other.dead_letters {
+            *self.dead_letters.entry(key.clone()).or_default() += count;
+        }
+    }
+
+    fn retain(&mut self, names: &Names<'_>) {
+        self.pipelines.retain(|name, _| names.pipeline(name));
+        self.modules.retain(|name, _| names.module(name));
+        self.stages.retain(|key, _| names.stages.contains(key));
+        self.dead_letters
+            .retain(|(pipeline, module, _), _| names.pipeline(pipeline) && names.module(module));
+    }
+}
+
+/// What a program has names for.
+struct Names<'a> {
+    pipelines: HashSet<&'a str>,
+    modules: HashSet<&'a str>,
+    stages: HashSet<StageKey>,
+}
+
+impl<'a> Names<'a> {
+    fn of(program: &'a Program) -> Self {
+        Self {
+            pipelines: program
+                .pipelines
+                .iter()
+                .map(|pipeline| &*pipeline.id)
+                .collect(),
+            modules: program.modules().map(|module| &*module.id).collect(),
+            stages: program.stage_keys().collect(),
+        }
+    }
+
+    fn pipeline(&self, name: &str) -> bool {
+        self.pipelines.contains(name)
+    }
+
+    fn module(&self, name: &str) -> bool {
+        self.modules.contains(name)
     }
 }
 
@@ -364,91 +410,53 @@ pub(crate) struct StatsHub {
 impl StatsHub {
     pub(crate) fn lane(self: &Arc<Self>) -> LaneCounters {
         let shared = Arc::new(LaneStats::default());
-        self.lanes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(shared.clone());
+        lock(&self.lanes).push(shared.clone());
         LaneCounters {
             shared,
             hub: self.clone(),
             program: 0,
             pipelines: Vec::new(),
             modules: Vec::new(),
+            stages: Vec::new(),
         }
     }
 
     fn retire(&self, lane: &Arc<LaneStats>) {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lanes = lock(&self.lanes);
         lanes.retain(|other| !Arc::ptr_eq(other, lane));
-        self.retired
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(lane);
+        lock(&self.retired).add(lane);
     }
 
     /// Adds everything up, for the names that the program has.
     pub(crate) fn read(&self, program: &Program) -> Counts {
-        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lanes = lock(&self.lanes);
         let mut counts = Counts::default();
-        counts.join(&self.retired.lock().unwrap_or_else(PoisonError::into_inner));
+        counts.join(&lock(&self.retired));
         for lane in &*lanes {
             counts.add(lane);
         }
-        counts.pipelines.retain(|name, _| {
-            program
-                .pipelines
-                .iter()
-                .any(|pipeline| pipeline.id == *name)
-        });
-        let modules: std::collections::HashSet<&Arc<str>> =
-            program.modules().map(|module| &module.id).collect();
-        counts.modules.retain(|name, _| modules.contains(name));
+        counts.retain(&Names::of(program));
         counts
     }
 
     /// Forgets the names that the program does not have.
     pub(crate) fn prune(&self, program: &Program) {
-        let pipelines: std::collections::HashSet<&Arc<str>> = program
-            .pipelines
-            .iter()
-            .map(|pipeline| &pipeline.id)
-            .collect();
-        let modules: std::collections::HashSet<&Arc<str>> =
-            program.modules().map(|module| &module.id).collect();
-        for lane in &*self.lanes.lock().unwrap_or_else(PoisonError::into_inner) {
-            lane.pipelines
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .retain(|name, _| pipelines.contains(name));
-            lane.modules
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .retain(|name, _| modules.contains(name));
+        let names = Names::of(program);
+        for lane in &*lock(&self.lanes) {
+            lock(&lane.pipelines).retain(|name, _| names.pipeline(name));
+            lock(&lane.modules).retain(|name, _| names.module(name));
+            lock(&lane.stages).retain(|key, _| names.stages.contains(key));
+            lock(&lane.letters).retain(|(pipeline, module, _), _| {
+                names.pipeline(pipeline) && names.module(module)
+            });
         }
-        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.pipelines.retain(|name, _| pipelines.contains(name));
-        retired.modules.retain(|name, _| modules.contains(name));
+        lock(&self.retired).retain(&names);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn buckets_double() {
-        let timings = Timings::default();
-        for nanoseconds in [0, 999, 1_000, 1_999, 2_000, 1_000_000_000_000] {
-            timings.observe(Duration::from_nanos(nanoseconds), 1);
-        }
-        let mut histogram = Histogram::default();
-        histogram.add(&timings);
-        assert_eq!(histogram.buckets[..4], [2, 2, 1, 0]);
-        assert_eq!(histogram.buckets[BUCKETS - 1], 1);
-        assert_eq!(histogram.count(), 6);
-        assert_eq!(Histogram::upper_bound(0), Some(Duration::from_micros(1)));
-        assert_eq!(Histogram::upper_bound(BUCKETS - 1), None);
-    }
 
     #[test]
     fn a_lane_that_is_gone_still_counts() {

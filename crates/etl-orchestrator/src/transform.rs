@@ -2,12 +2,14 @@
 //!
 //! The pool's instances are behind it in a running engine; tests and simulations use closures.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::delta::Delta;
 use crate::failure::TransformError;
+use crate::instances::Instances;
 use crate::lane::LaneContext;
 use crate::view::View;
 
@@ -53,6 +55,16 @@ pub trait Transform: Send + Sync {
 
     /// Makes instances ready on this lane, so that the first record does not wait for them.
     fn warm(&self, _lane: &mut LaneContext) {}
+
+    /// The digest of the bytes that a record meets, in hexadecimal, where it is not the same for every record.
+    fn sha256_for(&self, _record: &View) -> Option<Arc<str>> {
+        None
+    }
+
+    /// What is known of its instances, for metrics.
+    fn instances(&self) -> Vec<Instances> {
+        Vec::new()
+    }
 }
 
 impl<F: Fn(&View) -> Reply + Send + Sync> Transform for F {

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes that guests have together.
+/// Bytes that guests have together: those of one template, which count for the whole pool too, or those of the pool.
 #[derive(Debug)]
 pub struct MemoryBudget {
     limit: u64,
     used: AtomicU64,
+    /// The budget that this one is a part of.
+    whole: Option<Arc<MemoryBudget>>,
 }
 
 impl MemoryBudget {
@@ -19,11 +21,23 @@ impl MemoryBudget {
         Self {
             limit,
             used: AtomicU64::new(0),
+            whole: None,
+        }
+    }
+
+    /// A part of a budget that has no limit of its own and knows how much of the whole it uses.
+    pub(crate) fn part_of(whole: &Arc<Self>) -> Self {
+        Self {
+            whole: Some(Arc::clone(whole)),
+            ..Self::new(u64::MAX)
         }
     }
 
     /// Takes bytes, all or none.
     pub(crate) fn take(&self, bytes: u64) -> bool {
+        if self.whole.as_ref().is_some_and(|whole| !whole.take(bytes)) {
+            return false;
+        }
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(bytes).filter(|&sum| sum <= self.limit)
@@ -34,6 +48,9 @@ impl MemoryBudget {
     /// Gives bytes back.
     pub(crate) fn give(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.give(bytes);
+        }
     }
 
     /// Bytes in use.
@@ -219,6 +236,18 @@ mod tests {
         budget.give(60);
         assert_eq!(budget.used(), 40);
         assert!(!budget.take(u64::MAX));
+    }
+
+    #[test]
+    fn a_part_takes_from_the_whole() {
+        let whole = Arc::new(MemoryBudget::new(100));
+        let (one, other) = (MemoryBudget::part_of(&whole), MemoryBudget::part_of(&whole));
+        assert!(one.take(60));
+        assert!(!other.take(41));
+        assert!(other.take(40));
+        assert_eq!((one.used(), other.used(), whole.used()), (60, 40, 100));
+        one.give(60);
+        assert_eq!((one.used(), other.used(), whole.used()), (0, 40, 40));
     }
 
     #[test]

@@ -48,6 +48,6 @@ pub use module::{Module, ModuleReport, ModuleSource, inspect};
 pub use offer::{OFFERS, Offer};
 pub use pool::{MOST_RESERVED, Pool, PoolOptions};
 pub use shelves::Shelves;
-pub use stats::TemplateStats;
+pub use stats::{TemplateStats, Waits};
 pub use template::{InstanceOptions, Isolation, Template};
 pub use verdicts::Verdicts;

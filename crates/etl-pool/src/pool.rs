@@ -5,6 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -86,6 +87,8 @@ pub struct Pool<E: Engine = NativeEngine> {
     pub(crate) options: PoolOptions,
     pub(crate) instances: Arc<InstanceBudget>,
     pub(crate) memory: Arc<MemoryBudget>,
+    /// Instances that were ever made.
+    pub(crate) created: AtomicU64,
     artifacts: Option<Artifacts>,
     registry: Mutex<Registry<E>>,
 }
@@ -147,6 +150,7 @@ impl<E: Engine> Pool<E> {
             )),
             memory: Arc::new(MemoryBudget::new(options.max_total_memory_bytes)),
             options,
+            created: AtomicU64::new(0),
             registry: Mutex::new(Registry {
                 modules: HashMap::new(),
                 recent: VecDeque::new(),
@@ -269,6 +273,16 @@ impl<E: Engine> Pool<E> {
     /// Instances that are alive now, over all lanes.
     pub fn instances(&self) -> usize {
         self.instances.live()
+    }
+
+    /// Instances that were made, those that are gone included.
+    pub fn instances_created(&self) -> u64 {
+        self.created.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of linear memory that all instances may have together.
+    pub fn memory_limit_bytes(&self) -> u64 {
+        self.options.max_total_memory_bytes
     }
 
     /// Bytes of linear memory that all instances have now.

@@ -11,6 +11,7 @@
 
 mod lease;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -272,6 +273,7 @@ impl<E: Engine> Shelves<E> {
         deadline: Instant,
     ) -> Result<Box<Slot<E>>, CallError> {
         let pool = Arc::clone(&self.pool);
+        let asked = Instant::now();
         loop {
             // What the engine said, where it was the engine that had no room.
             let mut reason = None;
@@ -286,6 +288,8 @@ impl<E: Engine> Shelves<E> {
                     {
                         Ok(instance) => {
                             template.counts.created();
+                            template.counts.waited(asked.elapsed());
+                            pool.created.fetch_add(1, Ordering::Relaxed);
                             return Ok(Box::new(Slot {
                                 instance,
                                 served: 0,

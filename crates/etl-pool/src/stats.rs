@@ -4,6 +4,7 @@
 //! are calling are therefore a few hundred calls behind; creations and failures are exact.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::error::FailureKind;
 use crate::execution::Histogram;
@@ -20,6 +21,22 @@ pub(crate) struct Counts {
     cache_misses: AtomicU64,
     failures: [AtomicU64; FailureKind::ALL.len()],
     pub(crate) execution: Histogram,
+    waits: [AtomicU64; Waits::BUCKETS],
+    waited_nanoseconds: AtomicU64,
+}
+
+/// How long calls waited for an instance that had to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// Waits of less than 1 µs, then less than 2 µs, 4 µs and so on; the last one has no bound.
+    pub buckets: [u64; Waits::BUCKETS],
+    /// All of them together.
+    pub sum: Duration,
+}
+
+impl Waits {
+    /// The number of [`buckets`](Self::buckets).
+    pub const BUCKETS: usize = 25;
 }
 
 /// What happened to a template's instances, over all lanes since it was made.
@@ -74,6 +91,22 @@ impl Counts {
 
     pub(crate) fn created(&self) {
         self.created.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn waited(&self, time: Duration) {
+        let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let bucket = (u64::BITS - microseconds.leading_zeros()) as usize;
+        self.waits[bucket.min(Waits::BUCKETS - 1)].fetch_add(1, Ordering::Relaxed);
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.waited_nanoseconds
+            .fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    pub(crate) fn waits(&self) -> Waits {
+        Waits {
+            buckets: std::array::from_fn(|index| self.waits[index].load(Ordering::Relaxed)),
+            sum: Duration::from_nanos(self.waited_nanoseconds.load(Ordering::Relaxed)),
+        }
     }
 
     pub(crate) fn destroyed(&self) {

@@ -6,13 +6,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::budget::TemplateBudget;
+use crate::budget::{MemoryBudget, TemplateBudget};
 use crate::engine::{Engine, NativeEngine, Setup};
 use crate::error::{PoolError, PoolErrorKind};
 use crate::execution::Execution;
 use crate::guest::Guest;
 use crate::module::Module;
-use crate::stats::{Counts, TemplateStats};
+use crate::stats::{Counts, TemplateStats, Waits};
 
 /// How far one record is kept from the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -120,7 +120,10 @@ impl<E: Engine> Template<E> {
                 memory_limit_bytes: options.memory_limit_bytes,
                 table_elements: module.pool.options.caps.table_elements,
                 config: Arc::from(options.custom_config_json.as_slice()),
-                guest: Arc::new(Guest::new(module.id(), Arc::clone(&module.pool.memory))),
+                guest: Arc::new(Guest::new(
+                    module.id(),
+                    Arc::new(MemoryBudget::part_of(&module.pool.memory)),
+                )),
             },
             budget: Arc::new(TemplateBudget::new(
                 options.max_concurrent_instances.unwrap_or(usize::MAX),
@@ -147,6 +150,23 @@ impl<E: Engine> Template<E> {
     /// Instances that are alive now, over all lanes.
     pub fn instances(&self) -> usize {
         self.budget.live()
+    }
+
+    /// Instances that may be alive at once, over all lanes.
+    pub fn most_instances(&self) -> usize {
+        self.budget
+            .limit
+            .min(self.module.pool.options.max_pool_size)
+    }
+
+    /// Bytes of linear memory that its instances have now.
+    pub fn memory_bytes(&self) -> u64 {
+        self.setup.guest.memory.used()
+    }
+
+    /// How long calls waited for an instance where none was warm: for a place within the budgets, and until it was made.
+    pub fn waits(&self) -> Waits {
+        self.counts.waits()
     }
 
     /// The code of its instances.

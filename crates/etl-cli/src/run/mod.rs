@@ -1,5 +1,6 @@
 //! `etl run`: a source, the engine, a sink, and somebody watching.
 
+mod metrics;
 mod progress;
 mod signals;
 mod summary;
@@ -27,6 +28,8 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
     if !options.quiet && !options.json {
         configuration::warn(&loaded.warnings);
     }
+    // Before the engine, so that it is there when the engine first hands its figures over.
+    let recorder = options.metrics.map(|_| metrics::install()).transpose()?;
     let invalid_topic = loaded.config.dead_letter.topic.render(INVALID);
     let mut engine_options = Options::default();
     engine_options.lanes = options.lanes.map(|lanes| lanes as usize);
@@ -39,6 +42,9 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
         .build()
         .map_err(|error| Exit::failed(format_args!("cannot start threads: {error}")))?;
     let result = runtime.block_on(async {
+        if let (Some(address), Some(recorder)) = (options.metrics, recorder) {
+            metrics::serve(address, recorder, orchestrator.clone(), options.json).await?;
+        }
         let run = Run::prepare(options, orchestrator, invalid_topic.into())?;
         run.watched().await
     });
@@ -146,6 +152,7 @@ impl<'a> Run<'a> {
             counts: counters.read(),
             elapsed: started.elapsed(),
             generation: self.orchestrator.generation(),
+            health: self.orchestrator.health(),
             ended_early,
         };
         if self.options.json {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use etl_broker_adapter::Counts;
-use serde_json::json;
+use etl_orchestrator::{Health, Reason};
+use serde_json::{Value, json};
 
 use crate::output::{counted, duration, grouped};
 
@@ -14,6 +15,8 @@ pub struct Summary {
     pub elapsed: Duration,
     /// Of the configuration in force at the end: 1, and one more for each successful reload.
     pub generation: u64,
+    /// Whether all is well at the end.
+    pub health: Health,
     /// Why it ended early, if it did.
     pub ended_early: Option<&'static str>,
 }
@@ -36,6 +39,8 @@ impl Summary {
             "elapsed_seconds": round(self.elapsed.as_secs_f64(), 1e6),
             "records_per_second": round(self.records_per_second(), 10.0),
             "generation": self.generation,
+            "health": self.health.state(),
+            "health_reasons": reasons(&self.health),
         })
         .to_string()
     }
@@ -75,11 +80,36 @@ impl Summary {
         if !failures.is_empty() {
             text.push_str(&format!("modules failed: {}\n", failures.join(", ")));
         }
+        for reason in &self.health.reasons {
+            text.push_str(&format!("degraded: {}\n", described(reason)));
+        }
         if let Some(reason) = self.ended_early {
             text.push_str(&format!("ended early: {reason}\n"));
         }
         text
     }
+}
+
+/// `pipeline orders: all 7 records failed`.
+fn described(reason: &Reason) -> String {
+    match (&reason.pipeline, &reason.module) {
+        (Some(pipeline), _) => format!("pipeline {pipeline}: {}", reason.message),
+        (None, Some(module)) => format!("module {module}: {}", reason.message),
+        (None, None) => reason.message.clone(),
+    }
+}
+
+/// What is not well, as JSON.
+pub fn reasons(health: &Health) -> Value {
+    let reason = |reason: &Reason| {
+        json!({
+            "alert": reason.alert,
+            "pipeline": reason.pipeline.as_deref(),
+            "module": reason.module.as_deref(),
+            "message": reason.message,
+        })
+    };
+    health.reasons.iter().map(reason).collect()
 }
 
 #[cfg(test)]
@@ -91,6 +121,7 @@ mod tests {
             counts: Counts::default(),
             elapsed: Duration::from_millis(500),
             generation: 1,
+            health: Health::default(),
             ended_early: None,
         }
     }
@@ -119,7 +150,7 @@ mod tests {
              modules failed: 1 pipeline undone, 2 modules skipped\n\
              ended early: Ctrl-C\n"
         );
-        let json: serde_json::Value = serde_json::from_str(&summary.json()).expect("JSON");
+        let json: Value = serde_json::from_str(&summary.json()).expect("JSON");
         assert_eq!(json["records_per_second"], 22_000.0);
         assert_eq!(json["skipped_modules"], 2);
         assert!(!summary.json().contains('\n'));

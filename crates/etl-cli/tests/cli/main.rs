@@ -3,8 +3,10 @@
 mod bad_configuration;
 mod bad_records;
 mod explain;
+mod generate;
 mod help;
 mod inspect;
 mod matching;
+mod metrics;
 mod running;
 mod support;

@@ -104,7 +104,11 @@ fn every_count_of_the_summary() {
     assert!(text[0].ends_with("/s), generation 1"), "{}", said.stderr);
     assert_eq!(
         text[1..],
-        ["modules failed: 1 pipeline undone, 1 module skipped"]
+        [
+            "modules failed: 1 pipeline undone, 1 module skipped",
+            "degraded: pipeline dead: all 1 records failed",
+            "degraded: pipeline refuse: all 1 records failed",
+        ]
     );
     assert_eq!(
         desk.etl(&[&run[..], &["--quiet"]].concat())

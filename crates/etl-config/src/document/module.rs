@@ -2,11 +2,11 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{GIB, HOUR_MS, HOUR_SECONDS, KIB, MAX_INSTANCES, identifier};
+use super::{GIB, HOUR_MS, HOUR_SECONDS, KIB, MAX_INSTANCES, file_path, identifier, sha256};
 use crate::MAX_PATTERN_BYTES;
 use crate::model::{
-    CircuitBreaker, Condition, FilterKind, FilterTree, InstanceConfig, Isolation, ModuleUse,
-    Operator, Subject, TopicFilter,
+    Canary, CanaryMode, CircuitBreaker, Condition, FilterKind, FilterTree, InstanceConfig,
+    Isolation, ModuleUse, Operator, Subject, TopicFilter,
 };
 use crate::reader::{
     Fields, Shape, boolean, choice, fraction, integer, list, map_text, milliseconds, open, seconds,
@@ -498,5 +498,42 @@ fn circuit_breaker(fields: &mut Fields<'_>) -> CircuitBreaker {
             3,
             integer(1..=1000_u32),
         ),
+    }
+}
+
+/// The new version of a module that is on trial.
+pub(super) fn canary(fields: &mut Fields<'_>) -> Canary {
+    Canary {
+        file: fields.required("path", "The WASM file of the new version.", file_path()),
+        sha256: fields.optional(
+            "sha256",
+            "The SHA-256 that the file must have, as 64 hexadecimal digits.",
+            map_text(64, sha256).like("^[0-9A-Fa-f]{64}$"),
+        ),
+        mode: fields.or(
+            "mode",
+            "Whether the new version handles its records (`canary`), or only sees them too and is compared (`shadow`).",
+            "canary",
+            choice(CanaryMode::NAMES),
+        ),
+        percent: fields.or(
+            "percent",
+            "The part of the records that the new version sees, in hundredths.",
+            10,
+            integer(1..=100_u32),
+        ),
+        max_error_increase: fields.or(
+            "max_error_increase",
+            "The new version is rolled back when the part of its calls that fail exceeds that of the present one by more than this.",
+            0.05,
+            fraction(0.0..=1.0),
+        ),
+        min_samples: fields.or(
+            "min_samples",
+            "Before the new version has been called for so many records nothing is judged.",
+            100,
+            integer(1..=1_000_000_000_u32),
+        ),
+        path: fields.path(),
     }
 }

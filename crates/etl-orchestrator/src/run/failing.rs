@@ -186,6 +186,7 @@ impl Convoy {
         let program = place.module(module);
         let flight = &self.flights[index];
         let trace = core.trace_of(view);
+        let sha256 = program.transform.sha256_for(view);
         let letter = dead_letter(
             view,
             error,
@@ -197,7 +198,7 @@ impl Convoy {
                 pipeline: &place.pipeline.id,
                 priority: place.stage.priority,
                 module: &program.id,
-                sha256: program.sha256.as_deref(),
+                sha256: sha256.as_deref().or(program.sha256.as_deref()),
                 generation: place.program.generation,
                 attempts: flight.attempts,
                 failed_at: core.clock().unix_ms(),
@@ -209,7 +210,11 @@ impl Convoy {
             pipeline = %place.pipeline.id, module = %program.id, topic = %view.topic(), partition = view.original().partition,
             offset = view.original().offset, trace = %letter.trace, "dead letter: {error}"
         );
-        core.counters.pipeline(place.index).dead_lettered.add(1);
+        let counters = core.counters.pipeline(place.index);
+        counters.dead_lettered.add(1);
+        counters.copied.add(u64::from(copy));
+        core.counters
+            .letter(&place.pipeline.id, &program.id, error.kind());
         self.slots[flight.slot].outcome.dead_letters.push(letter);
     }
 }

@@ -5,6 +5,12 @@ use super::*;
 impl Convoy {
     /// Merges what parallel modules wrote, and lets emitted records join.
     pub(super) fn end_stage(&mut self, core: &mut Core, place: &Place<'_>) {
+        let counters = core.counters.stage(place.stage.index);
+        let mut durations = Joined::new(&counters.duration);
+        for flight in &self.flights {
+            durations.observe(flight.in_stage);
+        }
+        drop(durations);
         let mut unchanged = true;
         for index in 0..self.flights.len() {
             let flight = &mut self.flights[index];

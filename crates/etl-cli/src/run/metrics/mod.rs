@@ -1,0 +1,47 @@
+//! `--metrics ADDR`: every metric, health and readiness, by HTTP.
+//!
+//! Figures are added up when somebody asks for them and at no other time.
+
+mod process;
+mod recorder;
+mod server;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use etl_orchestrator::{Metric, Orchestrator};
+
+use crate::exit::Exit;
+pub use recorder::Recorder;
+use server::Server;
+
+/// Makes a recorder the process's own. It has to be there before the engine starts.
+pub fn install() -> Result<Recorder, Exit> {
+    let recorder = Recorder::default();
+    ::metrics::set_global_recorder(recorder.clone())
+        .map_err(|error| Exit::failed(format_args!("cannot collect metrics: {error}")))?;
+    Metric::describe_all();
+    Ok(recorder)
+}
+
+/// Listens and serves until the runtime ends; says where. On a tokio runtime.
+pub async fn serve(
+    address: SocketAddr,
+    recorder: Recorder,
+    orchestrator: Arc<Orchestrator>,
+    json: bool,
+) -> Result<(), Exit> {
+    let server = Server::bind(address, recorder, orchestrator)
+        .await
+        .map_err(|error| {
+            Exit::failed(format_args!("cannot serve metrics at {address}: {error}"))
+        })?;
+    let address = server.address();
+    if json {
+        eprintln!("{}", serde_json::json!({ "metrics": address.to_string() }));
+    } else {
+        eprintln!("etl: metrics at http://{address}/metrics");
+    }
+    tokio::spawn(server.run());
+    Ok(())
+}
