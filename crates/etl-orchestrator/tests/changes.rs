@@ -344,7 +344,7 @@ fn a_canary_is_rolled_back_by_one_call_and_not_tried_again() {
     );
     orchestrator
         .edit(
-            &[Edit::AddModule(declared)],
+            &[Edit::ReplaceModule(declared)],
             &LoadOptions::isolated(),
             &now(),
         )

@@ -42,7 +42,7 @@ fn an_empty_input_is_a_run_of_nothing() {
     }
     assert_eq!(summary["generation"], 1);
     assert!(summary["elapsed_seconds"].is_f64() && summary["records_per_second"].is_f64());
-    assert_eq!(summary.as_object().expect("an object").len(), 9);
+    assert_eq!(summary.as_object().expect("an object").len(), 11);
     assert_eq!(desk.read("out"), "");
 }
 

@@ -91,8 +91,10 @@ impl Orchestrator {
             circuits: circuits.collect(),
             instances: pool.as_ref().map_or(0, |pool| pool.instances()),
             instance_memory_bytes: pool.as_ref().map_or(0, |pool| pool.memory_bytes()),
-            instances_created: self.created_before.load(Ordering::Relaxed)
-                + pool.as_ref().map_or(0, |pool| pool.instances_created()),
+            instances_created: self
+                .created_before
+                .load(Ordering::Relaxed)
+                .wrapping_add(pool.as_ref().map_or(0, |pool| pool.instances_created())),
             canaries: canary::lock(&self.trials).status(),
             modules: instances::by_module(&snapshot.program),
         }

@@ -161,9 +161,15 @@ impl Orchestrator {
             (None, None) => true,
             _ => false,
         };
-        if !same && let Some(former) = std::mem::replace(&mut *present, pool) {
+        if !same {
+            let created = |pool: &Option<Arc<etl_pool::Pool>>| {
+                pool.as_ref().map_or(0, |pool| pool.instances_created())
+            };
+            // One that comes back has been counted before.
+            let (former, coming) = (created(&present), created(&pool));
             self.created_before
-                .fetch_add(former.instances_created(), Ordering::Relaxed);
+                .fetch_add(former.wrapping_sub(coming), Ordering::Relaxed);
+            *present = pool;
         }
     }
 }
