@@ -90,7 +90,7 @@ fn process(lane: &mut Lane, offset: u64, value: &str) -> Outcome {
 
 fn answer(lane: &mut Lane, offset: u64) -> String {
     let outcome = process(lane, offset, "x");
-    String::from_utf8(outcome.outputs[0].value.to_vec()).expect("text")
+    String::from_utf8(outcome.outputs[0].value().to_vec()).expect("text")
 }
 
 fn pipeline(id: &str, module: &str) -> EditText {
@@ -272,7 +272,7 @@ fn a_canary_takes_its_part_of_the_records_and_always_the_same() {
         .into_iter()
         .map(|progress| {
             let outcome = progress.done().expect("done");
-            String::from_utf8(outcome.outputs[0].value.to_vec()).expect("text")
+            String::from_utf8(outcome.outputs[0].value().to_vec()).expect("text")
         })
         .collect();
     assert_eq!(answers, again);
@@ -414,7 +414,7 @@ fn a_shadow_is_compared_and_never_used() {
     for offset in 10..20 {
         let outcome = process(&mut lane, offset, "!");
         assert_eq!(
-            (&*outcome.outputs[0].value, outcome.skipped),
+            (&**outcome.outputs[0].value(), outcome.skipped),
             (&b"1"[..], 0)
         );
         wait_until(|| seen(offset + 1));

@@ -49,7 +49,7 @@ async fn stream(
     orchestrator: Arc<Orchestrator>,
     partition: u32,
     stop: Arc<AtomicBool>,
-    check: impl Fn(&Record),
+    check: impl Fn(&View),
 ) -> u64 {
     let mut sent = 0;
     let mut seen = 0;
@@ -78,7 +78,11 @@ async fn stream(
         for outcome in outcomes.expect("open") {
             assert_eq!(outcome.outputs.len(), 1, "{outcome:?}");
             let record = &outcome.outputs[0];
-            assert_eq!(record.offset, seen, "lost, doubled or out of order");
+            assert_eq!(
+                record.original().offset,
+                seen,
+                "lost, doubled or out of order"
+            );
             seen += 1;
             check(record);
         }
@@ -141,7 +145,7 @@ fn reloads_under_load_lose_double_and_mix_nothing() {
                 stop.clone(),
                 move |record| {
                     let stamps: Vec<(String, u64)> = record
-                        .headers
+                        .headers()
                         .iter()
                         .map(|(name, value)| {
                             let text = std::str::from_utf8(value).expect("text");
@@ -232,7 +236,7 @@ fn modules_replaced_under_load_lose_and_double_nothing() {
                 partition,
                 stop.clone(),
                 move |record| {
-                    let text = std::str::from_utf8(&record.value).expect("text");
+                    let text = std::str::from_utf8(record.value()).expect("text");
                     let version: u64 = text.parse().expect("a version");
                     let before = last.swap(version, Ordering::Relaxed);
                     // Only the number of digits makes it begin again.
