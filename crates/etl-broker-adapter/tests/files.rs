@@ -94,9 +94,9 @@ async fn lines_that_are_no_records_are_named_and_the_others_come() {
         shown,
         [
             "t at 0".to_owned(),
-            format!("{place}:4: EOF while parsing an object (column 1)"),
+            format!("{place}:4: not JSON: EOF while parsing an object (column 1)"),
             format!("{place}:5: the line has 1027 bytes, over the limit of 100"),
-            format!("{place}:6: expected value (column 1)"),
+            format!("{place}:6: not JSON: expected value (column 1)"),
             "t at 6".to_owned(),
         ]
     );

@@ -38,7 +38,12 @@ impl LineError {
         let position = format!(" at line {} column {}", error.line(), error.column());
         let message = text.strip_suffix(&position).unwrap_or(&text);
         Self {
-            message: message.to_owned(),
+            // What serde_json alone says ("expected ident") names a place in a grammar, not what is wrong with the line.
+            message: if error.is_data() {
+                message.to_owned()
+            } else {
+                format!("not JSON: {message}")
+            },
             // Column 0 is how serde_json says that it does not know.
             column: Some(error.column()).filter(|column| *column > 0),
         }

@@ -146,8 +146,8 @@ fn the_value_is_a_slice_of_the_line() {
 #[test]
 fn refusals_say_what_is_wrong_and_where() {
     for (line, message) in [
-        ("", "EOF while parsing a value"),
-        ("nonsense", "expected ident (column 2)"),
+        ("", "not JSON: EOF while parsing a value"),
+        ("nonsense", "not JSON: expected ident (column 2)"),
         (
             "[]",
             "invalid length 0, expected a record: an object with `topic`",
@@ -166,10 +166,13 @@ fn refusals_say_what_is_wrong_and_where() {
             r#"{"topic":"t","vlaue":1}"#,
             "unknown field `vlaue`, expected one of",
         ),
-        (r#"{"topic":"t","value":}"#, "expected value (column 22)"),
+        (
+            r#"{"topic":"t","value":}"#,
+            "not JSON: expected value (column 22)",
+        ),
         (
             r#"{"topic":"t"} {"topic":"t"}"#,
-            "trailing characters (column 15)",
+            "not JSON: trailing characters (column 15)",
         ),
         (
             r#"{"topic":"t","value":1,"value_base64":"AA=="}"#,
@@ -208,10 +211,15 @@ fn refusals_say_what_is_wrong_and_where() {
             r#"{"topic":"t","partition":-1}"#,
             "invalid value: integer `-1`, expected u32",
         ),
-        (r#"{"topic":"\ud800"}"#, "unexpected end of hex escape"),
+        (
+            r#"{"topic":"\ud800"}"#,
+            "not JSON: unexpected end of hex escape",
+        ),
     ] {
         let error = refused(line.as_bytes());
         assert!(error.contains(message), "{line}: {error}");
+        let is_no_json = message.starts_with("not JSON: ");
+        assert_eq!(error.starts_with("not JSON: "), is_no_json, "{error}");
     }
     for line in [
         &b"{\"topic\":\"\xff\"}"[..],
@@ -219,7 +227,10 @@ fn refusals_say_what_is_wrong_and_where() {
         b"{\"topic\":\"t\",\"headers\":{\"\xff\":\"\"}}",
     ] {
         let error = refused(line);
-        assert!(error.contains("invalid unicode code point"), "{error}");
+        assert!(
+            error.contains("not JSON: invalid unicode code point"),
+            "{error}"
+        );
     }
 }
 

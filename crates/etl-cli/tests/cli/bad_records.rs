@@ -72,7 +72,7 @@ fn lines_that_are_no_records_become_dead_letters_in_their_place() {
     assert_eq!(headers["etl-dlq-offset"], "2");
     assert_eq!(
         headers["etl-dlq-message"],
-        "EOF while parsing an object (column 8)"
+        "not JSON: EOF while parsing an object (column 8)"
     );
     assert!(headers["etl-dlq-failed-at"].is_string());
     let not_text = line(lines[2]);
