@@ -175,6 +175,27 @@ async fn what_cannot_be_opened_says_so() {
     }
 }
 
+/// A run that fails before it begins, because another output cannot be opened, must not have emptied this one.
+#[tokio::test]
+async fn an_output_keeps_what_it_holds_until_something_is_written_or_confirmed() {
+    let folder = folder();
+    let to = folder.path().join("out");
+    fs::write(&to, "precious, and longer than a record line").expect("writes");
+    drop(FileSink::create(&url(&to)).expect("opens"));
+    assert_eq!(
+        fs::read_to_string(&to).expect("reads"),
+        "precious, and longer than a record line"
+    );
+
+    let record = Arc::new(Record::new("t", "1"));
+    write(&url(&to), &[record], 1).await.expect("writes");
+    let line = "{\"topic\":\"t\",\"value\":1}\n";
+    assert_eq!(fs::read_to_string(&to).expect("reads"), line);
+
+    write(&url(&to), &[], 1).await.expect("writes nothing");
+    assert_eq!(fs::read_to_string(&to).expect("reads"), "");
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_is_reported_once_as_itself_and_then_as_closed() {

@@ -29,7 +29,8 @@ enum Job {
 }
 
 impl FileSink {
-    /// Creates the file, or empties it where it exists.
+    /// Creates the file, or opens it where it exists. It is emptied with the first that is written or confirmed, so that a run
+    /// that fails before it begins destroys nothing.
     ///
     /// # Errors
     ///
@@ -40,7 +41,7 @@ impl FileSink {
             AdapterUrl::Standard => Output::Standard(io::stdout()),
             AdapterUrl::File(path) => {
                 let mut options = OpenOptions::new();
-                options.write(true).create(true).truncate(true);
+                options.write(true).create(true).truncate(false);
                 match options.open(path) {
                     Ok(file) => Output::File(file),
                     Err(error) => return Err(AdapterError::from_io(doing, error)),
@@ -126,7 +127,12 @@ struct Writing {
 
 impl Writing {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) -> io::Result<()> {
+        let mut emptied = false;
         while let Some(job) = queue.blocking_recv() {
+            if !emptied {
+                self.empty()?;
+                emptied = true;
+            }
             match job {
                 Job::Write(records) => {
                     for record in records {
@@ -160,6 +166,14 @@ impl Writing {
         }
         self.buffer.clear();
         Ok(())
+    }
+
+    /// Pipes and devices hold nothing.
+    fn empty(&self) -> io::Result<()> {
+        match &self.output {
+            Output::File(file) if file.metadata()?.is_file() => file.set_len(0),
+            _ => Ok(()),
+        }
     }
 
     /// Exit code 0 shall mean that the output is on the disk. Pipes and devices have nothing to sync.

@@ -62,7 +62,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Opens everything; outputs last, because that empties them.
+    /// Opens everything; outputs last, and they keep what they hold until something is written.
     fn prepare(
         options: &'a RunOptions,
         orchestrator: Arc<Orchestrator>,

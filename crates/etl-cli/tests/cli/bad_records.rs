@@ -149,6 +149,13 @@ fn an_output_that_cannot_be_written() {
             .ends_with(1)
             .complains(&[&format!("etl: cannot write {to}: {message}")]);
     }
+
+    // One that can be opened stays as it was where the other cannot.
+    desk.put("out", "precious");
+    desk.etl(&[&RUN[..], &["--dead-letters", "file:modules"]].concat())
+        .ends_with(1)
+        .complains(&["etl: cannot write file:modules: Is a directory"]);
+    assert_eq!(desk.read("out"), "precious");
 }
 
 #[test]
