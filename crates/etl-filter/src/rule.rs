@@ -6,10 +6,31 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// How a pattern is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Kind {
+/// Declares the kinds once: the enum, the list of all, and the names cannot disagree.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident,)+) => {
+        /// How a pattern is read.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)+
+        }
+
+        impl Kind {
+            /// Every kind, in the order of declaration.
+            pub const ALL: [Self; [$(stringify!($kind)),+].len()] = [$(Self::$kind),+];
+
+            /// The name, as configuration files write it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => stringify!($kind),)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// The whole topic equals the pattern.
     Exact,
     /// The topic starts with the pattern.
@@ -26,34 +47,6 @@ pub enum Kind {
     Mqtt,
     /// A NATS subject: tokens split by `.`, `*` is one token, a last `>` is one or more.
     Nats,
-}
-
-impl Kind {
-    /// Every kind, in the order of declaration.
-    pub const ALL: [Self; 8] = [
-        Self::Exact,
-        Self::Prefix,
-        Self::Suffix,
-        Self::Contains,
-        Self::Wildcard,
-        Self::Regex,
-        Self::Mqtt,
-        Self::Nats,
-    ];
-
-    /// The name, as configuration files write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exact => "Exact",
-            Self::Prefix => "Prefix",
-            Self::Suffix => "Suffix",
-            Self::Contains => "Contains",
-            Self::Wildcard => "Wildcard",
-            Self::Regex => "Regex",
-            Self::Mqtt => "Mqtt",
-            Self::Nats => "Nats",
-        }
-    }
 }
 
 impl fmt::Display for Kind {

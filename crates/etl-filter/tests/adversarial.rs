@@ -176,6 +176,44 @@ fn wildcards_agree_with_the_glob_crate() {
     );
 }
 
+/// The shared ground with globset: no brackets, braces, backslashes or `**`, and separators that are not special. It reads bytes and disregards case
+/// for ASCII only.
+#[test]
+fn wildcards_agree_with_globset() {
+    let mut random = Random::new(7);
+    let (mut compared, mut matched) = (0, 0);
+    while compared < if cfg!(miri) { 20 } else { 5_000 } {
+        let pattern: String = (0..random.below(6))
+            .map(|_| random.pick(&["a", "a", "b", "B", "*", "*", "?", ".", "/"]))
+            .collect();
+        if pattern.contains("**") {
+            continue;
+        }
+        let case_sensitive = random.chance(60);
+        let glob = globset::GlobBuilder::new(&pattern)
+            .literal_separator(false)
+            .case_insensitive(!case_sensitive)
+            .build()
+            .expect("it is valid")
+            .compile_matcher();
+        let filter = TopicFilter::new(Kind::Wildcard, pattern).with_case_sensitive(case_sensitive);
+        let rules = set(std::slice::from_ref(&filter));
+        for _ in 0..10 {
+            let topic: String = (0..random.below(7))
+                .map(|_| random.pick(&["a", "a", "b", "A", "B", ".", "/"]))
+                .collect();
+            let found = !rules.matches(&topic, &mut rules.scratch()).is_empty();
+            assert_eq!(found, glob.is_match(&topic), "{filter} on {topic:?}");
+            compared += 1;
+            matched += usize::from(found);
+        }
+    }
+    assert!(
+        matched * 20 > compared,
+        "too few of them match to say much: {matched} of {compared}"
+    );
+}
+
 #[test]
 fn expressions_agree_with_the_regex_crate() {
     let mut random = Random::new(5);

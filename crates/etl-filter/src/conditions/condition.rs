@@ -52,19 +52,42 @@ impl fmt::Display for Condition {
     }
 }
 
-/// Where in a record a condition looks.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ConditionKind {
+/// Declares the kinds once: the enum, the list of all, and the names cannot disagree.
+macro_rules! condition_kinds {
+    ($($(#[$doc:meta])* $kind:ident $({ $(#[$field_doc:meta])* $field:ident })?,)+) => {
+        /// Where in a record a condition looks.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub enum ConditionKind {
+            $($(#[$doc])* $kind $({ $(#[$field_doc])* $field: String })?,)+
+        }
+
+        impl ConditionKind {
+            /// One kind of each sort, with an empty name or path: what tests go through.
+            pub const ALL: [ConditionKind; [$(stringify!($kind)),+].len()] =
+                [$(ConditionKind::$kind $({ $field: String::new() })?),+];
+
+            /// What a configuration calls it.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(ConditionKind::$kind { .. } => stringify!($kind),)+
+                }
+            }
+        }
+    };
+}
+
+condition_kinds! {
     /// The first header of this name, as UTF-8 text. Names are compared exactly. A header that is compared with a number or
     /// a boolean is read as one.
     HeaderValue {
         /// The header's name.
-        name: String,
+        name
     },
     /// A field of a JSON payload.
     PayloadField {
         /// An RFC 9535 JSONPath, such as `$.sensor.readings[0]`.
-        jsonpath: String,
+        jsonpath
     },
     /// The length of the payload in bytes.
     MessageSize,
@@ -73,18 +96,6 @@ pub enum ConditionKind {
 }
 
 impl ConditionKind {
-    /// One kind of each sort, with an empty name or path: what tests go through.
-    pub const ALL: [ConditionKind; 4] = [
-        ConditionKind::HeaderValue {
-            name: String::new(),
-        },
-        ConditionKind::PayloadField {
-            jsonpath: String::new(),
-        },
-        ConditionKind::MessageSize,
-        ConditionKind::MessageAge,
-    ];
-
     /// The first header of that name.
     #[must_use]
     pub fn header(name: impl Into<String>) -> Self {
@@ -96,17 +107,6 @@ impl ConditionKind {
     pub fn payload(jsonpath: impl Into<String>) -> Self {
         ConditionKind::PayloadField {
             jsonpath: jsonpath.into(),
-        }
-    }
-
-    /// What a configuration calls it.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            ConditionKind::HeaderValue { .. } => "HeaderValue",
-            ConditionKind::PayloadField { .. } => "PayloadField",
-            ConditionKind::MessageSize => "MessageSize",
-            ConditionKind::MessageAge => "MessageAge",
         }
     }
 }
