@@ -32,7 +32,8 @@ pub struct RuleSetBuilder {
 type Parsed = Result<(Pattern, Vec<Vec<Literal>>), Problem>;
 
 impl RuleSetBuilder {
-    pub(crate) fn new() -> Self {
+    /// A builder without rules; the same as [`RuleSet::builder`].
+    pub fn new() -> Self {
         Self::default()
     }
 

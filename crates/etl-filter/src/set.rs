@@ -4,6 +4,7 @@
 //! left out of the base's answer. So a few changes in a million rules cost what those few cost.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::builder::RuleSetBuilder;
@@ -36,11 +37,24 @@ use crate::stats::Stats;
 /// assert!(rules.matches("orders", &mut scratch).is_empty());
 /// # Ok::<(), etl_filter::BuildError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RuleSet {
     limits: Limits,
     base: Arc<Engine>,
     patch: Option<Arc<Patch>>,
+}
+
+/// A line, whatever the size of the set.
+impl fmt::Debug for RuleSet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stats = self.stats();
+        formatter
+            .debug_struct("RuleSet")
+            .field("rules", &stats.rules)
+            .field("filters", &stats.filters)
+            .field("memory_bytes", &stats.memory_bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Rules that replace some of the base, or come after them.

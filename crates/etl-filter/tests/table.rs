@@ -220,6 +220,18 @@ fn what_is_over_a_limit_is_refused_by_name() {
 }
 
 #[test]
+fn a_set_shows_itself_in_a_line() {
+    let mut builder = etl_filter::RuleSetBuilder::new();
+    builder.extend((0..1_000).map(|n| TopicFilter::new(Kind::Prefix, format!("topic-{n}."))));
+    let shown = format!("{:?}", builder.build().expect("valid"));
+    assert!(
+        shown.starts_with("RuleSet { rules: 1000, filters: 1000, memory_bytes: "),
+        "{shown}"
+    );
+    assert!(shown.len() < 100, "{shown}");
+}
+
+#[test]
 fn a_set_is_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<RuleSet>();
