@@ -33,6 +33,8 @@ pub struct Module<E: Engine = NativeEngine> {
 pub(crate) struct Compiled<E: Engine> {
     pub(crate) sha256: [u8; 32],
     pub(crate) size: usize,
+    /// Bytes that keeping it keeps: the module and its code.
+    pub(crate) weight: usize,
     pub(crate) abi: Abi,
     pub(crate) facts: Facts,
     pub(crate) code: E::Code,
@@ -46,12 +48,13 @@ impl<E: Engine> Compiled<E> {
         sha256: [u8; 32],
         abi: Abi,
         facts: Facts,
-        code: E::Code,
+        (code, code_bytes): (E::Code, usize),
         bytes: &[u8],
     ) -> Self {
         Self {
             sha256,
             size: bytes.len(),
+            weight: bytes.len() + code_bytes,
             abi,
             facts,
             code,
@@ -62,7 +65,10 @@ impl<E: Engine> Compiled<E> {
 
     /// The code for instances that go back to their first state.
     pub(crate) fn resettable(&self, pool: &Pool<E>) -> Result<&E::Code, PoolError> {
-        let compile = || pool.code(&self.bytes, &self.sha256, &self.facts, true);
+        let compile = || {
+            pool.code(&self.bytes, &self.sha256, &self.facts, true)
+                .map(|(code, _)| code)
+        };
         self.resettable
             .get_or_init(compile)
             .as_ref()

@@ -30,7 +30,7 @@ pub struct PoolOptions {
     pub idle_timeout: Duration,
     /// Bytes of linear memory that all instances may have together.
     pub max_total_memory_bytes: u64,
-    /// Bytes of modules that stay compiled although no configuration uses them.
+    /// Bytes of modules, with their code, that stay compiled although no configuration uses them; what was loaded last stays.
     pub unused_module_bytes: usize,
     /// Where compiled modules are kept between runs; `None` is nowhere.
     pub cache_dir: Option<PathBuf>,
@@ -220,10 +220,16 @@ impl<E: Engine> Pool<E> {
                 format!("module {:?} is not a module of either ABI", source.id),
             ));
         };
-        let code = self
+        let (code, code_bytes) = self
             .code(source.bytes, &digest, &facts, false)
             .map_err(|error| named(&error))?;
-        let compiled = Arc::new(Compiled::new(digest, abi, facts, code, source.bytes));
+        let compiled = Arc::new(Compiled::new(
+            digest,
+            abi,
+            facts,
+            (code, code_bytes),
+            source.bytes,
+        ));
         // Two threads that load the same content at once compile it twice and agree on one.
         let mut registry = self.registry();
         if let Some(other) = registry.modules.get(&digest).and_then(Weak::upgrade) {
@@ -233,36 +239,41 @@ impl<E: Engine> Pool<E> {
         Ok(compiled)
     }
 
-    /// Code of a vetted module: from the cache, or compiled and put there.
+    /// Code of a vetted module and about how many bytes it has: from the cache, or compiled and put there.
     pub(crate) fn code(
         &self,
         bytes: &[u8],
         sha256: &[u8; 32],
         facts: &Facts,
         resettable: bool,
-    ) -> Result<E::Code, PoolError> {
-        let Some(artifacts) = &self.artifacts else {
-            return self
+    ) -> Result<(E::Code, usize), PoolError> {
+        let compile = || {
+            let code = self
                 .engine
-                .compile(bytes, facts, &self.options.caps, resettable);
+                .compile(bytes, facts, &self.options.caps, resettable)?;
+            // Costs little beside compiling, and is the only way to know how much there is.
+            let frozen = self.engine.freeze(&code);
+            Ok((code, frozen))
+        };
+        let size = |frozen: &Option<Vec<u8>>| frozen.as_ref().map_or(bytes.len(), Vec::len);
+        let Some(artifacts) = &self.artifacts else {
+            return compile().map(|(code, frozen)| (code, size(&frozen)));
         };
         let fingerprint = self.engine.fingerprint();
         let name = Artifacts::name(&[sha256, fingerprint.as_bytes(), &[u8::from(resettable)]]);
         if let Some(kept) = artifacts.load(&name) {
             match self.engine.revive(&kept, facts, resettable) {
-                Ok(code) => return Ok(code),
+                Ok(code) => return Ok((code, kept.bytes().len())),
                 Err(error) => {
                     tracing::warn!(name, %error, "a cached compiled module is not usable; it is compiled again");
                 }
             }
         }
-        let code = self
-            .engine
-            .compile(bytes, facts, &self.options.caps, resettable)?;
-        if let Some(frozen) = self.engine.freeze(&code) {
-            artifacts.store(&name, &frozen);
+        let (code, frozen) = compile()?;
+        if let Some(frozen) = &frozen {
+            artifacts.store(&name, frozen);
         }
-        Ok(code)
+        Ok((code, size(&frozen)))
     }
 
     /// The shelves of one lane. They stay on the thread that makes them.
@@ -331,13 +342,13 @@ impl<E: Engine> Registry<E> {
         let before = self.recent.len();
         self.recent.retain(|other| !Arc::ptr_eq(other, compiled));
         if self.recent.len() == before {
-            self.recent_bytes += compiled.size;
+            self.recent_bytes += compiled.weight;
         }
         self.recent.push_back(Arc::clone(compiled));
         while self.recent_bytes > limit
             && let Some(oldest) = self.recent.pop_front()
         {
-            self.recent_bytes -= oldest.size;
+            self.recent_bytes -= oldest.weight;
         }
         self.modules.retain(|_, module| module.strong_count() > 0);
     }

@@ -38,8 +38,8 @@ use watchdog::Watchdog;
 
 /// Compiles to machine code and runs it in this process.
 pub struct NativeEngine {
-    engine: wasmer::Engine,
     layout: MemoryLayout,
+    fingerprint: String,
     watchdog: Watchdog,
 }
 
@@ -50,8 +50,8 @@ impl NativeEngine {
     /// [`PoolErrorKind::Options`] where no thread can be had.
     pub fn new(layout: MemoryLayout) -> Result<Self, PoolError> {
         Ok(Self {
-            engine: compile::engine(layout),
             layout,
+            fingerprint: compile::fingerprint(layout),
             watchdog: Watchdog::start().map_err(|error| {
                 PoolError::new(
                     PoolErrorKind::Options,
@@ -89,11 +89,11 @@ impl Engine for NativeEngine {
         caps: &Caps,
         resettable: bool,
     ) -> Result<Code, PoolError> {
-        Code::compile(&self.engine, bytes, facts, caps, resettable)
+        Code::compile(self.layout, bytes, facts, caps, resettable)
     }
 
     fn fingerprint(&self) -> String {
-        compile::fingerprint(&self.engine, self.layout)
+        self.fingerprint.clone()
     }
 
     fn freeze(&self, code: &Code) -> Option<Vec<u8>> {
@@ -106,7 +106,7 @@ impl Engine for NativeEngine {
         facts: &Facts,
         resettable: bool,
     ) -> Result<Code, PoolError> {
-        Code::revive(&self.engine, bytes, facts, resettable)
+        Code::revive(self.layout, bytes, facts, resettable)
     }
 
     fn instantiate(
@@ -116,6 +116,6 @@ impl Engine for NativeEngine {
         lane: &Arc<Leash>,
         deadline: Instant,
     ) -> Result<NativeInstance, CallError> {
-        NativeInstance::new(&self.engine, self.layout, code, setup, lane, deadline)
+        NativeInstance::new(code, setup, lane, deadline)
     }
 }

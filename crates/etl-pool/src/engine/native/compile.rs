@@ -18,8 +18,14 @@ use crate::instrument::{INSTRUMENT_VERSION, instrument};
 use crate::offer::{self, Offer};
 
 /// A compiled module.
+///
+/// It has an engine of its own: the runtime keeps all the code that an engine has ever made for as long as the engine lives, and a pool
+/// lives longer than its modules do.
 pub struct Code {
     pub(super) module: Module,
+    // Behind the module, which registers where its code lies, and so is dropped first.
+    pub(super) engine: Engine,
+    pub(super) layout: MemoryLayout,
     pub(super) abi: Abi,
     /// What it imports, in the order of its import section; the call for the next slice comes behind.
     pub(super) imports: Vec<&'static Offer>,
@@ -37,7 +43,7 @@ impl std::fmt::Debug for Code {
 }
 
 /// The compiler, with the features that vetting accepts, and a second memory for the map of `instrument`.
-pub(super) fn engine(layout: MemoryLayout) -> Engine {
+fn engine(layout: MemoryLayout) -> Engine {
     let mut compiler = Cranelift::default();
     compiler.opt_level(CraneliftOptLevel::Speed);
     let mut features = Features::new();
@@ -56,7 +62,8 @@ pub(super) fn engine(layout: MemoryLayout) -> Engine {
 }
 
 /// What decides the code that is made of a module, apart from the module.
-pub(super) fn fingerprint(engine: &Engine, layout: MemoryLayout) -> String {
+pub(super) fn fingerprint(layout: MemoryLayout) -> String {
+    let engine = engine(layout);
     let target = engine.target();
     let mut features: Vec<String> = target
         .cpu_features()
@@ -80,7 +87,7 @@ fn refused(message: impl std::fmt::Display) -> PoolError {
 
 impl Code {
     pub(super) fn compile(
-        engine: &Engine,
+        layout: MemoryLayout,
         bytes: &[u8],
         facts: &Facts,
         caps: &Caps,
@@ -96,13 +103,20 @@ impl Code {
                 Err(UserAbort::new(format!("it takes longer than {limit:?}")))
             }
         });
+        let engine = engine(layout);
         let module = engine
             .new_module_with_progress(&instrumented, progress)
             .map_err(refused)?;
-        Self::new(module, facts, resettable)
+        Self::new(module, engine, layout, facts, resettable)
     }
 
-    fn new(module: Module, facts: &Facts, resettable: bool) -> Result<Self, PoolError> {
+    fn new(
+        module: Module,
+        engine: Engine,
+        layout: MemoryLayout,
+        facts: &Facts,
+        resettable: bool,
+    ) -> Result<Self, PoolError> {
         let abi = facts
             .abi
             .ok_or_else(|| refused("it is not a module of either ABI"))?;
@@ -114,6 +128,8 @@ impl Code {
         }
         Ok(Self {
             module,
+            engine,
+            layout,
             abi,
             imports,
             facts: facts.clone(),
@@ -126,14 +142,15 @@ impl Code {
     }
 
     pub(super) fn revive(
-        engine: &Engine,
+        layout: MemoryLayout,
         bytes: &Authentic,
         facts: &Facts,
         resettable: bool,
     ) -> Result<Self, PoolError> {
+        let engine = engine(layout);
         // SAFETY: the bytes are what `freeze` made: nobody without the key can have made or changed them, and they are looked for
         // under a name that covers the module, this runtime's version, the processor's features and the rewriting.
-        let module = unsafe { Module::deserialize(engine, bytes.bytes()) }.map_err(refused)?;
-        Self::new(module, facts, resettable)
+        let module = unsafe { Module::deserialize(&engine, bytes.bytes()) }.map_err(refused)?;
+        Self::new(module, engine, layout, facts, resettable)
     }
 }

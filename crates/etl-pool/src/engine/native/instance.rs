@@ -10,7 +10,7 @@ use etl_abi::{names, unpack};
 use wasmer::sys::NativeEngineExt;
 use wasmer::{Engine, FunctionEnv, Memory, Store, TypedFunction, WasmTypeList};
 
-use super::super::{Instance, MemoryLayout, Setup};
+use super::super::{Instance, Setup};
 use super::compile::Code;
 use super::failure;
 use super::imports::{self, Host};
@@ -29,6 +29,8 @@ pub struct NativeInstance {
     state: Arc<CallState>,
     leash: Arc<Leash>,
     snapshot: Option<Snapshot>,
+    // Dropped last: the code goes with it, and everything above refers to the code.
+    _engine: Engine,
 }
 
 enum Calls {
@@ -49,8 +51,6 @@ fn invalid(message: impl Into<String>) -> CallError {
 
 impl NativeInstance {
     pub(super) fn new(
-        engine: &Engine,
-        layout: MemoryLayout,
         code: &Code,
         setup: &Setup,
         leash: &Arc<Leash>,
@@ -59,9 +59,9 @@ impl NativeInstance {
         let _run = leash.run(deadline);
         let state = Arc::new(CallState::default());
         state.begin();
-        let mut engine = engine.clone();
+        let mut engine = code.engine.clone();
         engine.set_tunables(GuestTunables::new(
-            layout,
+            code.layout,
             setup,
             &code.facts,
             &state,
@@ -112,6 +112,7 @@ impl NativeInstance {
             state,
             leash: Arc::clone(leash),
             snapshot: None,
+            _engine: code.engine.clone(),
         };
         if let Some(init) = init {
             this.init(&init, &setup.config)?;
