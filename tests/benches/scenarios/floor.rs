@@ -44,6 +44,11 @@ impl Floor {
             .map_err(|error| format!("{module_id} on wasmer alone: {error}"))
     }
 
+    /// Instantiates a module that is in no file.
+    pub fn of(bytes: &[u8]) -> Result<Self, String> {
+        Self::instantiate(bytes).map_err(|error| format!("on wasmer alone: {error}"))
+    }
+
     fn instantiate(bytes: &[u8]) -> Result<Self, Box<dyn std::error::Error>> {
         let mut store = Store::new(EngineBuilder::new(Cranelift::default()).engine());
         let module = Module::new(&store, bytes)?;

@@ -9,6 +9,7 @@ mod conditions;
 mod engine;
 mod floor;
 mod pipelines;
+mod pool;
 mod single_module;
 mod workload;
 
@@ -35,6 +36,10 @@ const SCENARIOS: &[Scenario] = &[
     ),
     ("thousand_pipelines", pipelines::thousand_pipelines),
     ("conditions_three_fields", conditions::run),
+    ("interrupt_overhead", pool::interrupt_overhead),
+    ("isolation_record", pool::isolation_record),
+    ("warm_start", pool::warm_start),
+    ("instances_50k", pool::instances_50k),
 ];
 
 /// The options that `cargo xtask bench` forwards.
