@@ -160,6 +160,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub lanes: Option<u32>,
 
+    /// Load the configuration again when a file of it changes, those of modules among them
+    #[arg(long)]
+    pub watch: bool,
+
     /// Serve metrics, health and readiness by HTTP at this address, as in 127.0.0.1:9464; port 0 takes a
     /// free one and prints it
     #[arg(long, value_name = "ADDR")]

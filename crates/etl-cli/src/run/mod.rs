@@ -4,6 +4,7 @@ mod metrics;
 mod progress;
 mod signals;
 mod summary;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +18,7 @@ use crate::configuration;
 use crate::exit::Exit;
 use signals::{Request, Signals};
 use summary::Summary;
+use watch::{Watch, WatchedFiles};
 
 /// Stands for the topic of what was no record, so that it has a dead-letter topic.
 const INVALID: &str = "invalid";
@@ -33,6 +35,7 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
     let invalid_topic = loaded.config.dead_letter.topic.render(INVALID);
     let mut engine_options = Options::default();
     engine_options.lanes = options.lanes.map(|lanes| lanes as usize);
+    let watched = options.watch.then(|| WatchedFiles::of(&loaded, options));
     let orchestrator = Orchestrator::start(loaded, engine_options)
         .map_err(|report| configuration::refuse(&report, options.json))?;
 
@@ -45,7 +48,13 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
         if let (Some(address), Some(recorder)) = (options.metrics, recorder) {
             metrics::serve(address, recorder, orchestrator.clone(), options.json).await?;
         }
+        let watch = watched
+            .map(|files| Watch::begin(options, orchestrator.clone(), &files))
+            .transpose()?;
         let run = Run::prepare(options, orchestrator, invalid_topic.into())?;
+        if let Some(watch) = watch {
+            tokio::spawn(watch.run());
+        }
         run.watched().await
     });
     // A read from a terminal or a pipe cannot be interrupted, and must not keep the program.

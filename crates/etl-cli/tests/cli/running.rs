@@ -153,8 +153,12 @@ struct Running {
 
 impl Running {
     fn start(desk: &Desk) -> Self {
+        Self::with(desk, &[])
+    }
+
+    fn with(desk: &Desk, more: &[&str]) -> Self {
         let mut child = desk
-            .command(&["run", "etl.toml", "--from", "-", "--to", "-"])
+            .command(&[&["run", "etl.toml", "--from", "-", "--to", "-"], more].concat())
             .stdin(Stdio::piped())
             .spawn()
             .expect("etl starts");
@@ -241,6 +245,60 @@ fn sighup_loads_the_configuration_again() {
             "etl: the configuration was not loaded again: generation 2 goes on",
             ", generation 2\n",
         ]);
+}
+
+#[test]
+fn watch_follows_the_configuration_and_its_modules() {
+    let desk = desk();
+    let mut running = Running::with(&desk, &["--watch"]);
+    let record = r#"{"topic":"one.a","value":0}"#;
+    let answers = |running: &mut Running, digit: char| {
+        running.send(record) == format!(r#"{{"topic":"one.a","value":{digit}}}"#)
+    };
+    assert!(answers(&mut running, '1'));
+
+    // The bytes of a module alone.
+    desk.module("one", &always('2'));
+    wait_until(|| answers(&mut running, '2'));
+
+    // As editors and deployments do it: another file, renamed into place; and a module in a folder that was not there before.
+    let good = desk.read("etl.toml");
+    desk.put("new/two.wasm", wat::parse_str(always('3')).expect("WAT"));
+    desk.put(
+        "etl.toml~",
+        format!("[[modules]]\nid = \"one\"\npath = \"new/two.wasm\"\n{good}"),
+    );
+    std::fs::rename(desk.path("etl.toml~"), desk.path("etl.toml")).expect("renamed");
+    wait_until(|| answers(&mut running, '3'));
+    desk.put("new/two.wasm", wat::parse_str(always('4')).expect("WAT"));
+    wait_until(|| answers(&mut running, '4'));
+
+    // What cannot be used changes nothing, and is said once; what is no part of it is not looked at.
+    desk.put("etl.toml", "pipeline_id = 3\n");
+    desk.put("notes.txt", "not a configuration");
+    desk.put("modules/unused.wasm", "not a module");
+    for _ in 0..70 {
+        assert!(answers(&mut running, '4'));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    desk.put("etl.toml", good);
+    wait_until(|| answers(&mut running, '2'));
+    drop(running.stdin);
+    let said = said(running.child.wait_with_output().expect("etl ends"))
+        .ends_with(0)
+        .complains(&[
+            "loaded again: generation 2",
+            "loaded again: generation 4",
+            "etl: the configuration was not loaded again: generation 4 goes on",
+            "loaded again: generation 5",
+            ", generation 5\n",
+        ]);
+    assert_eq!(
+        said.stderr.matches("was not loaded again").count(),
+        1,
+        "{}",
+        said.stderr
+    );
 }
 
 fn wait_until(mut holds: impl FnMut() -> bool) {
