@@ -54,6 +54,19 @@ pub struct Row {
     pub waited: f64,
     /// What it should reach.
     pub target: Target,
+    /// What else there is to say of it.
+    pub figures: Vec<Figure>,
+}
+
+/// A figure beside time, such as bytes or a count.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// What it is, with its unit.
+    pub name: String,
+    /// How much.
+    pub value: f64,
+    /// What it should be at most.
+    pub most: Option<f64>,
 }
 
 impl Row {
@@ -185,6 +198,17 @@ impl Bench {
         self.keep(variant, records, target, &subject, None, None);
     }
 
+    /// Says something else of the variant measured last, and what that should be at most.
+    pub fn figure(&mut self, name: &str, value: f64, most: Option<f64>) {
+        if let Some(row) = self.rows.last_mut() {
+            row.figures.push(Figure {
+                name: name.to_owned(),
+                value,
+                most,
+            });
+        }
+    }
+
     /// What was measured so far.
     pub fn rows(&self) -> &[Row] {
         &self.rows
@@ -209,6 +233,7 @@ impl Bench {
             call_ns: [0.5, 0.99, 0.999].map(|share| statistics::quantile(&subject.calls, share)),
             waited: subject.waited,
             target,
+            figures: Vec::new(),
         });
     }
 }
@@ -232,6 +257,7 @@ mod tests {
             call_ns: [0.0; 3],
             waited: 0.0,
             target,
+            figures: Vec::new(),
         }
     }
 

@@ -11,6 +11,7 @@ mod fuzz;
 mod guests;
 mod layers;
 mod metadata;
+mod plot;
 mod process;
 mod test;
 mod tidy;
@@ -45,6 +46,8 @@ enum Chore {
     Test(test::Arguments),
     /// Run the benchmark scenarios, each beside its floor
     Bench(bench::Arguments),
+    /// Draw what the bench measured of topic rules: cost against their number
+    Plot(plot::Arguments),
     /// Compare with the plain definitions, and feed any bytes, for long
     Fuzz(fuzz::Arguments),
     /// Check what rustfmt and clippy do not: headers, markers, links, file sizes
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Chore::Guests(arguments) => guests::run(&arguments),
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Plot(arguments) => plot::run(&arguments),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Tidy(arguments) => tidy::run(&arguments),
         Chore::Layers(arguments) => layers::run(&arguments),

@@ -1,8 +1,8 @@
 //! What a lookup costs, against the number of rules: one JSON record a line.
 //!
-//! `cargo bench -p etl-filter --bench filter -- [RULES …] [--beside]` (10,000, 100,000 and 1,000,000 if none are given). With
-//! `--beside`, in the same run and where they can be built: the engines that the index replaced (an FST of prefixes and one of reversed suffixes, an
-//! Aho-Corasick automaton of literals), a linear scan, globset, and a regex set.
+//! `cargo bench -p etl-filter --bench filter -- [RULES …] [--parts] [--beside] [--worst]` (10,000, 100,000 and 1,000,000 if none are given). With
+//! `--parts` the parts of the index by themselves, literals inside topics by an automaton and by windows; with `--beside` these, a linear scan, globset, and
+//! a regex set; with `--worst` only what costs most.
 
 #[path = "../tests/support/workload.rs"]
 mod workload;
@@ -10,7 +10,7 @@ mod workload;
 use std::hint::black_box;
 use std::time::Instant;
 
-use etl_filter::{Kind, RuleId, RuleSet};
+use etl_filter::{Kind, RuleId, RuleSet, TopicFilter};
 use workload::Workload;
 
 /// Nanoseconds a topic: topics in small parts, each several times, of which the quickest counts. What else runs on the machine only
@@ -63,16 +63,70 @@ fn main() {
         .skip(1)
         .filter_map(|text| text.replace('_', "").parse().ok())
         .collect();
-    let beside = std::env::args().any(|argument| argument == "--beside");
+    let [beside, parts] =
+        ["--beside", "--parts"].map(|option| std::env::args().any(|argument| argument == option));
     if sizes.is_empty() {
         sizes = vec![10_000, 100_000, 1_000_000];
+    }
+    if std::env::args().any(|argument| argument == "--worst") {
+        worst();
+        return;
     }
     for rules in sizes {
         let workload = Workload::new(rules, 42);
         filter_uncached(&workload);
-        if beside {
-            alternatives(&workload);
+        if beside || parts {
+            alternatives(&workload, beside);
         }
+    }
+}
+
+/// What costs most: the heaviest expression that is allowed, on the longest topic; and very many different expressions without a literal.
+fn worst() {
+    let mut builder = RuleSet::builder();
+    builder.add(TopicFilter::new(Kind::Regex, "(a?){255}a{256}b"));
+    let set = builder.build().expect("it keeps the limits");
+    let mut scratch = set.scratch();
+    for bytes in [256, 64 << 10] {
+        let topic = format!("{}cb", "a".repeat(bytes));
+        let start = Instant::now();
+        black_box(set.matches(&topic, &mut scratch).len());
+        let nanoseconds = start.elapsed().as_nanos() as f64;
+        print(
+            "worst_expression",
+            bytes,
+            &[
+                ("ns", nanoseconds),
+                ("ns_a_byte", nanoseconds / bytes as f64),
+            ],
+        );
+    }
+    for count in [50, 100, 1_000, 10_000] {
+        let workload = Workload::of_expressions(count, 42);
+        let mut builder = RuleSet::builder();
+        builder.extend(workload.filters.iter().cloned());
+        let start = Instant::now();
+        let set = builder.build().expect("they keep the limits");
+        let build = start.elapsed().as_secs_f64();
+        let mut scratch = set.scratch();
+        let few = &workload.topics[..2_000];
+        let (nanoseconds, _) = measure(few, |topic| set.matches(topic, &mut scratch).len());
+        let stats = set.stats();
+        print(
+            "expressions_without_a_literal",
+            count,
+            &[
+                (
+                    "different",
+                    (stats.automata.patterns + stats.one_by_one) as f64,
+                ),
+                ("ns_per_topic", nanoseconds),
+                ("automata", stats.automata_count as f64),
+                ("one_by_one", stats.one_by_one as f64),
+                ("automata_bytes", stats.automata.bytes as f64),
+                ("build_seconds", build),
+            ],
+        );
     }
 }
 
@@ -154,7 +208,7 @@ fn filter_uncached(workload: &Workload) {
 }
 
 /// What else could be done with the same rules, or with those of one kind.
-fn alternatives(workload: &Workload) {
+fn alternatives(workload: &Workload, beside: bool) {
     // The parts of the index alone; literals inside topics by an automaton and by windows, whatever the planner would take.
     only(workload, "exact", &[Kind::Exact], None);
     only(workload, "prefixes", &[Kind::Prefix], None);
@@ -176,7 +230,7 @@ fn alternatives(workload: &Workload) {
 
     let rules = workload.filters.len();
     let topics = &workload.topics;
-    if std::env::args().any(|argument| argument == "--parts") {
+    if !beside {
         return;
     }
     if rules <= 100_000 {
@@ -187,7 +241,7 @@ fn alternatives(workload: &Workload) {
         });
         print("linear_scan", rules, &[("ns_per_topic", nanoseconds)]);
     }
-    if rules <= 10_000 {
+    if rules <= 1_000 {
         let start = Instant::now();
         let mut builder = globset::GlobSetBuilder::new();
         for filter in workload
@@ -216,7 +270,7 @@ fn alternatives(workload: &Workload) {
         let build = start.elapsed().as_secs_f64();
         if let Ok(set) = set {
             let few = &topics[..topics.len().min(1_000)];
-            let (nanoseconds, _) = measure(few, |topic| set.matches(topic).len());
+            let (nanoseconds, _) = measure(few, |topic| set.matches(topic).iter().count());
             print(
                 "regex_set",
                 rules,

@@ -170,7 +170,7 @@ impl Planner {
         let guards = self.choose_guards(sources.text());
         let mut checks = Vec::new();
         let mut single = Vec::new();
-        let mut expressions: Vec<(Hir, u32, u32)> = Vec::new();
+        let mut expressions: Vec<(String, (Hir, u32, u32))> = Vec::new();
         let mut indexed = [LiteralMap::default(), LiteralMap::default()];
         let mut most_found = trees.len();
         for ((slot, guard), value) in self.slots.iter().zip(guards).zip(values) {
@@ -203,7 +203,7 @@ impl Planner {
                 (None, Some((CheckKind::Program, ..))) => {
                     most_found += rules;
                     match self.expression(slot, &sources) {
-                        Some(hir) => expressions.push((hir, value, word)),
+                        Some((text, hir)) => expressions.push((text, (hir, value, word))),
                         None => single.push(word),
                     }
                 }
@@ -218,7 +218,10 @@ impl Planner {
             map.index(&mut lists)
                 .build(self.keys, sources.text(), automaton_bytes, threads)
         });
-        let rest = Rest::new(expressions, single);
+        // Those that start alike go into one automaton, which is the smaller for it.
+        expressions.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+        let expressions = expressions.into_iter().map(|(_, expression)| expression);
+        let rest = Rest::new(expressions.collect(), single);
         let mut this = Engine {
             sources,
             plain,
@@ -238,10 +241,10 @@ impl Planner {
     }
 
     /// The expression of a slot, read once more: keeping all of them from the first pass would take kilobytes for each.
-    fn expression(&self, slot: &Slot, sources: &Sources) -> Option<Hir> {
+    fn expression(&self, slot: &Slot, sources: &Sources) -> Option<(String, Hir)> {
         let filter: TopicFilter = sources.filter(slot.filter as usize)?;
         match Pattern::parse(&filter, &self.limits).ok()?.shape {
-            Shape::Regex(hir) => Some(*hir),
+            Shape::Regex(hir) => Some((filter.pattern().to_owned(), *hir)),
             _ => None,
         }
     }

@@ -13,8 +13,10 @@ use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Re
 
 use crate::scratch::BitList;
 
-/// Bytes that one automaton may take, and that building it may take beside.
+/// Bytes that an automaton may take if one is enough.
 const AUTOMATON_BYTES: usize = 1 << 20;
+/// Bytes that each may take if there are many: small ones are built sooner, and together take less than few large ones.
+const ONE_OF_MANY_BYTES: usize = 1 << 17;
 /// Patterns that are tried together at first.
 const TOGETHER: usize = 64;
 /// Fewer expressions than this are asked one by one: an automaton would take longer to build than it saves.
@@ -50,16 +52,17 @@ impl Rest {
                 .extend(expressions.iter().map(|(_, _, check)| *check));
             return this;
         }
-        let mut groups: Vec<Vec<(Hir, u32, u32)>> = Vec::new();
-        for expression in expressions {
-            match groups.last_mut() {
-                Some(group) if group.len() < TOGETHER => group.push(expression),
-                _ => groups.push(vec![expression]),
-            }
-        }
-        // A group that is too large for one automaton is halved until it fits.
-        while let Some(mut group) = groups.pop() {
-            match automaton(&group) {
+        let bytes = if expressions.len() <= TOGETHER {
+            AUTOMATON_BYTES
+        } else {
+            ONE_OF_MANY_BYTES
+        };
+        // As many together as fit: half as many where an automaton was too large, one more where it was not.
+        let mut together = TOGETHER;
+        let mut left = expressions.as_slice();
+        while !left.is_empty() {
+            let (group, others) = left.split_at(together.min(left.len()));
+            match automaton(group, bytes) {
                 Some(dfa) => {
                     let values = group
                         .iter()
@@ -71,13 +74,14 @@ impl Rest {
                         values,
                         before,
                     });
+                    together = (together + 1).min(TOGETHER);
+                    left = others;
                 }
-                None if group.len() > 1 => {
-                    let right = group.split_off(group.len() / 2);
-                    groups.push(right);
-                    groups.push(group);
+                None if group.len() > 1 => together = group.len() / 2,
+                None => {
+                    this.single.extend(group.iter().map(|(_, _, check)| *check));
+                    left = others;
                 }
-                None => this.single.extend(group.iter().map(|(_, _, check)| *check)),
             }
         }
         this
@@ -158,13 +162,13 @@ impl Automata {
 }
 
 /// One automaton of all expressions, for ASCII topics, if it stays within bounds.
-fn automaton(expressions: &[(Hir, u32, u32)]) -> Option<dense::DFA<Vec<u32>>> {
+fn automaton(expressions: &[(Hir, u32, u32)], bytes: usize) -> Option<dense::DFA<Vec<u32>>> {
     let expressions: Vec<Hir> = expressions.iter().map(|(hir, _, _)| ascii(hir)).collect();
     let nfa = thompson::Compiler::new()
         .configure(
             thompson::Config::new()
                 .which_captures(WhichCaptures::None)
-                .nfa_size_limit(Some(AUTOMATON_BYTES)),
+                .nfa_size_limit(Some(bytes)),
         )
         .build_many_from_hir(&expressions)
         .ok()?;
@@ -173,8 +177,8 @@ fn automaton(expressions: &[(Hir, u32, u32)]) -> Option<dense::DFA<Vec<u32>>> {
         .start_kind(StartKind::Unanchored)
         .accelerate(false)
         .unicode_word_boundary(true)
-        .dfa_size_limit(Some(AUTOMATON_BYTES))
-        .determinize_size_limit(Some(4 * AUTOMATON_BYTES));
+        .dfa_size_limit(Some(bytes))
+        .determinize_size_limit(Some(4 * bytes));
     for byte in 0x80..=0xFF {
         config = config.quit(byte, true);
     }

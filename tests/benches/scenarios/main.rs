@@ -7,6 +7,7 @@
 
 mod conditions;
 mod engine;
+mod filter;
 mod floor;
 mod pipelines;
 mod pool;
@@ -35,6 +36,8 @@ const SCENARIOS: &[Scenario] = &[
         pipelines::conditional_three_stage,
     ),
     ("thousand_pipelines", pipelines::thousand_pipelines),
+    ("filter_uncached", filter::uncached),
+    ("filter_cached", filter::cached),
     ("conditions_three_fields", conditions::run),
     ("interrupt_overhead", pool::interrupt_overhead),
     ("isolation_record", pool::isolation_record),

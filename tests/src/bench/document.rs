@@ -100,6 +100,11 @@ fn write_row(row: &Row) -> Value {
             "records_per_second": target.records_per_second,
             "ns_per_record": target.ns_per_record,
         },
+        "figures": row.figures.iter().map(|figure| json!({
+            "name": figure.name,
+            "value": rounded(figure.value),
+            "most": figure.most,
+        })).collect::<Vec<_>>(),
         "met": row.is_met(),
         "doubt": row.doubt(),
     })
@@ -163,6 +168,7 @@ mod tests {
                 records_per_second: Some(10e6),
                 ns_per_record: None,
             },
+            figures: Vec::new(),
         };
         let document = write(&Circumstances::now(), &[row]);
         assert_eq!(document["results"][0]["met"], true);

@@ -81,6 +81,18 @@ pub fn row(row: &Row, earlier: &[Earlier], style: Style) -> String {
         );
     }
     let _ = writeln!(text, "{}", verdict(row, style));
+    for figure in &row.figures {
+        let _ = write!(text, "  {}: {:.2}", figure.name, figure.value);
+        if let Some(most) = figure.most {
+            let met = if figure.value <= most {
+                style.paint("32", "met")
+            } else {
+                style.paint("31", "missed")
+            };
+            let _ = write!(text, "  target ≤ {most}: {met}");
+        }
+        text.push('\n');
+    }
     if let Some(before) = earlier
         .iter()
         .find(|before| before.scenario == row.scenario && before.variant == row.variant)
@@ -177,8 +189,8 @@ fn count(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::Target;
     use crate::bench::statistics::Summary;
+    use crate::bench::{Figure, Target};
 
     #[test]
     fn a_variant_reads_as_a_sentence_a_picture_and_a_verdict() {
@@ -196,6 +208,11 @@ mod tests {
                 records_per_second: Some(3.5e6),
                 ns_per_record: None,
             },
+            figures: vec![Figure {
+                name: "bytes a rule".to_owned(),
+                value: 60.54,
+                most: Some(64.0),
+            }],
         };
         let before = Earlier {
             scenario: "single_module".to_owned(),
@@ -210,6 +227,7 @@ single_module / per record  6.67 M records/s, 150 ns a record (± 0 %)
   subject ████████████████████████████████████████ 150 ns
   floor   ██████████████████████████▋ 100 ns
   1.50 × floor (middle half of the rounds: 1.50 to 1.50)  target ≤ 2.00 × floor, ≥ 3.50 M records/s: met
+  bytes a rule: 60.54  target ≤ 64: met
   before: 120 ns a record, now +25.0 %; 1.20 × floor, now 1.50
 ";
         assert_eq!(printed, expected);
@@ -230,6 +248,7 @@ single_module / per record  6.67 M records/s, 150 ns a record (± 0 %)
                 ns_per_record: Some(50.0),
                 ..Target::default()
             },
+            figures: Vec::new(),
         };
         assert!(
             row(&measured, &[], Style::default()).contains("target ≤ 50.0 ns a record: not judged")

@@ -162,6 +162,18 @@ impl Workload {
     }
 }
 
+impl Workload {
+    /// Expressions without a literal, most of them different.
+    pub fn of_expressions(count: usize, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let filters = (0..count)
+            .map(|_| TopicFilter::new(Kind::Regex, without_literal(&mut random)))
+            .collect();
+        let topics = Self::new(10_000, seed).topics;
+        Self { filters, topics }
+    }
+}
+
 /// A topic of two to five segments.
 fn segments(random: &mut Random, tenant: &str) -> String {
     let mut topic = tenant.to_owned();
