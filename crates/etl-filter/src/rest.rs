@@ -19,8 +19,8 @@ const AUTOMATON_BYTES: usize = 1 << 20;
 const ONE_OF_MANY_BYTES: usize = 1 << 17;
 /// Patterns that are tried together at first.
 const TOGETHER: usize = 64;
-/// Fewer expressions than this are asked one by one: an automaton would take longer to build than it saves.
-const WORTH_AN_AUTOMATON: usize = 8;
+/// Fewer expressions than this are asked one by one.
+const WORTH_AN_AUTOMATON: usize = 2;
 
 /// Several expressions as one automaton.
 #[derive(Debug)]

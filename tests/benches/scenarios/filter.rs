@@ -132,7 +132,9 @@ pub fn uncached(bench: &mut Bench) -> Result<(), String> {
                 .dfa_size_limit(1 << 28)
                 .build()
                 .map_err(|error| error.to_string())?;
-            agree(&set, &workload, &|topic| regexes.matches(topic).iter().count())?;
+            agree(&set, &workload, &|topic| {
+                regexes.matches(topic).iter().count()
+            })?;
             bench.beside(
                 "regex set",
                 &format!("{name}, beside a regex set"),
