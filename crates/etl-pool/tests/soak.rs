@@ -15,7 +15,7 @@ use common::{
     template, template_with, v1, words,
 };
 use etl_abi::Verdict;
-use etl_pool::{InstanceOptions, Isolation, Pool, PoolOptions, Template};
+use etl_pool::{InstanceOptions, Isolation, MemoryLayout, Pool, PoolOptions, Template};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -165,6 +165,8 @@ fn replacements_leave_nothing_behind_and_never_mix() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = Pool::new(PoolOptions {
         unused_module_bytes: 256 << 10,
+        // An instance more or less in the moment of looking is no matter of 8 GiB then.
+        memory_layout: Some(MemoryLayout::Compact),
         ..PoolOptions::default()
     })
     .unwrap();
