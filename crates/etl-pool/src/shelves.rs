@@ -466,7 +466,11 @@ impl<E: Engine> Shelves<E> {
                     runs.extend([middle..run.end, run.start..middle]);
                     continue;
                 }
-                // Out of time or room: what was served before stands.
+                // Out of time or room: what was served before stands, and nothing more is begun once the time is over.
+                Err(error) if Instant::now() >= deadline => {
+                    parts.push((run.start, Answer::Failed(error)));
+                    break;
+                }
                 Err(error) => Answer::Failed(error),
             };
             parts.push((run.start, answer));

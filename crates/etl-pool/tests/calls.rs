@@ -152,6 +152,27 @@ fn a_guest_that_does_not_return_is_stopped() {
     }
 }
 
+/// What comes after the deadline is not begun: each record of it would cost an instance and a watchdog's turn.
+#[test]
+fn a_batch_ends_with_its_time() {
+    let pool = pool();
+    let options = InstanceOptions {
+        isolation: Isolation::Record,
+        ..InstanceOptions::default()
+    };
+    let guest = on_poison("", "(loop $l (br $l))");
+    let template = template_with(&pool, &guest, options);
+    let mut values = vec!["a", "b"];
+    values.resize(100, "!");
+    let verdicts = pool
+        .shelves()
+        .call(&template, &records(&values), in_ms(200))
+        .unwrap();
+    assert_eq!(words(&verdicts)[..2], ["=a", "=b"]);
+    assert!(words(&verdicts)[2..].iter().all(|word| word == "Timeout"));
+    assert_eq!(template.stats().created, 1);
+}
+
 #[test]
 fn recursion_ends_as_a_trap() {
     let pool = pool();
