@@ -288,6 +288,7 @@ impl Editing<'_> {
         });
         Ok(Loaded {
             next: (seen, next_module),
+            deny_warnings: before.deny_warnings,
             config,
             warnings: report.problems().to_vec(),
             files: before.files.clone(),

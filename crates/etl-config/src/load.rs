@@ -87,6 +87,8 @@ pub struct Loaded {
     pub(crate) sources: Sources,
     /// The index of the next pipeline that an edit brings, and of the next module.
     pub(crate) next: (usize, usize),
+    /// Whether warnings are errors.
+    pub(crate) deny_warnings: bool,
 }
 
 impl Loaded {
@@ -111,7 +113,7 @@ impl Loaded {
         )
     }
 
-    /// The same as a warning.
+    /// The same as a warning; an error where the configuration was loaded with [`deny_warnings`](LoadOptions::deny_warnings).
     #[must_use]
     pub fn warning(
         &self,
@@ -119,8 +121,13 @@ impl Loaded {
         message: impl Into<String>,
         hint: Option<String>,
     ) -> Problem {
+        let severity = if self.deny_warnings {
+            Severity::Error
+        } else {
+            Severity::Warning
+        };
         self.sources
-            .problem(Severity::Warning, path, message.into(), hint, None)
+            .problem(severity, path, message.into(), hint, None)
     }
 }
 
@@ -457,6 +464,7 @@ impl<'a> Loading<'a> {
         }
         Ok(Loaded {
             next: (self.seen, config.modules.len()),
+            deny_warnings: self.options.deny_warnings,
             config,
             warnings: report.problems().to_vec(),
             files: self.files,

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use etl_abi::{Op, Verdict};
+use etl_abi::{Op, Verdict, names};
 use etl_config::{
     ConfigPath, InstancePool, Isolation, Loaded, ModuleDeclaration, ModuleUse, Pipeline, Report,
 };
@@ -43,6 +43,8 @@ pub(crate) struct Files {
     next: Option<BudgetedPool>,
     /// The modules of the configuration that is being built. A bad one is reported once.
     modules: HashMap<String, Option<Versions>>,
+    /// Settings of that configuration that have no effect: where, and why.
+    idle: Vec<(ConfigPath, String)>,
 }
 
 impl Files {
@@ -83,7 +85,13 @@ impl Files {
         let trial = pool.shelves();
         self.next = Some((budgets.clone(), pool));
         self.modules.clear();
+        self.idle.clear();
         Ok(trial)
+    }
+
+    /// Settings of the configuration that was just built that have no effect: where, and why.
+    pub(crate) fn idle_settings(&mut self) -> Vec<(ConfigPath, String)> {
+        std::mem::take(&mut self.idle)
     }
 
     pub(crate) fn keep(&mut self) {
@@ -110,6 +118,20 @@ impl Files {
             });
         };
         let (module, canary) = self.module(loaded, &pool, usage)?;
+        let settings = &usage.instance.custom_config;
+        let takes_settings = |module: &Module| {
+            let exports = &module.facts().exports;
+            exports.iter().any(|export| export.name == names::INIT)
+        };
+        if settings.as_object().is_some_and(|map| !map.is_empty()) && !takes_settings(&module) {
+            let message = format!(
+                "module `{}` takes no configuration: it does not export `{}`, so this has no effect",
+                usage.module_id,
+                names::INIT
+            );
+            let path = usage.path.key("instance_config").key("custom_config");
+            self.idle.push((path, message));
+        }
         let mut make = |module| {
             let options = instance_options(pipeline, usage, &budgets)?;
             make(

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use etl_config::{Loaded, ModuleUse, Pipeline, Report, Stage};
+use etl_config::{ConfigPath, Loaded, ModuleUse, Pipeline, Report, Stage};
 use etl_pool::Shelves;
 
 use crate::breaker::{Breaker, Settings};
@@ -59,12 +59,12 @@ struct BreakerKey {
 
 enum Source {
     Given(TransformFor),
-    Files(Files),
+    Files(Box<Files>),
 }
 
 impl Modules {
     pub(crate) fn new(given: Option<TransformFor>, trials: SharedTrials, home: Home) -> Self {
-        let source = given.map_or_else(|| Source::Files(Files::default()), Source::Given);
+        let source = given.map_or_else(|| Source::Files(Box::default()), Source::Given);
         Self {
             source,
             breakers: HashMap::new(),
@@ -231,5 +231,12 @@ impl Build for Building<'_> {
             .unwrap_or_else(|| Arc::new(Breaker::new(settings)));
         self.modules.attempt.insert(key, breaker.clone());
         Some(breaker)
+    }
+
+    fn idle_settings(&mut self) -> Vec<(ConfigPath, String)> {
+        match &mut self.modules.source {
+            Source::Given(_) => Vec::new(),
+            Source::Files(files) => files.idle_settings(),
+        }
     }
 }

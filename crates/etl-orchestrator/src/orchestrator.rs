@@ -222,8 +222,15 @@ impl Orchestrator {
     /// Everything that is wrong and that only building finds.
     pub fn check(loaded: &Loaded) -> Result<Vec<Problem>, Report> {
         let mut modules = Modules::new(None, SharedTrials::default(), Home::default());
-        compile(loaded, 1, &mut modules.begin(loaded)?)?;
-        Ok(loaded.warnings.clone())
+        let compiled = compile(loaded, 1, &mut modules.begin(loaded)?)?;
+        let mut warnings = loaded.warnings.clone();
+        warnings.extend(compiled.warnings);
+        Ok(warnings)
+    }
+
+    /// What in the configuration in force probably does not mean what its author meant.
+    pub fn warnings(&self) -> Vec<Problem> {
+        self.shared.live.load().loaded.warnings.clone()
     }
 
     /// Handles one record. Waits while as much is in flight as may be. Of two records of one partition, the outcome of the one that was

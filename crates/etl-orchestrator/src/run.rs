@@ -1,10 +1,9 @@
 //! Carries records through their plan.
 //!
 //! A [`Convoy`] is one or more input records that have the same plan and stand at the same stage of it; a [`Run`] is a convoy together
-//! with its plan. It goes from module to module,
-//! calling each once for all records that want it, so that a batch crosses into a guest once per module. What happens to one record
-//! never depends on the others in its convoy: a record that waits for a retry leaves it and goes on alone, and a call that runs out of
-//! time is made again in halves until the culprit stands alone.
+//! with its plan. It goes from module to module, calling each once for all records that want it, so that a batch crosses into a guest
+//! once per module. What happens to one record never depends on the others in its convoy: a record that waits for a retry leaves it
+//! and goes on alone, and a call that runs out of time is made again in halves until the culprit stands alone.
 //!
 //! Words used here: a **slot** is an input record of the convoy. A **flight** is a record on its way: the input itself, or one that a
 //! module emitted. A **family** is what has become of one record that entered the present pipeline: it and all that was emitted for it

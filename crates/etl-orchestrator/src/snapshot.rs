@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Cache};
 use etl_config::{
     ConfigPath, FilterKind, FilterTree, Loaded, ModuleUse, Operator, Pipeline, Problem, Report,
-    Stage, Subject,
+    Severity, Stage, Subject,
 };
 use etl_filter::conditions::{self, ConditionKind, ConditionSetBuilder};
 use etl_filter::{Kind, Rule, RuleSet, RuleSetBuilder, TopicFilter};
@@ -38,10 +38,13 @@ pub(crate) struct Compiled {
     rules: RuleSet,
     nothing: Arc<Plan>,
     places: HashMap<[usize; 3], usize>,
+    /// What only building could warn of.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 impl Compiled {
-    pub(crate) fn with(self, loaded: Loaded) -> Arc<Snapshot> {
+    pub(crate) fn with(self, mut loaded: Loaded) -> Arc<Snapshot> {
+        loaded.warnings.extend(self.warnings);
         Arc::new(Snapshot {
             program: Arc::new(self.program),
             rules: Arc::new(self.rules),
@@ -140,6 +143,9 @@ pub(crate) trait Build {
         stage: &Stage,
         usage: &ModuleUse,
     ) -> Option<Arc<Breaker>>;
+
+    /// What is in the configuration and has no effect: where, and why.
+    fn idle_settings(&mut self) -> Vec<(ConfigPath, String)>;
 }
 
 /// Compiles the enabled pipelines, and checks the disabled ones.
@@ -238,6 +244,12 @@ pub(crate) fn compile(
         }
     }
 
+    let (denied, warnings) = build
+        .idle_settings()
+        .into_iter()
+        .map(|(path, message)| loaded.warning(&path, message, None))
+        .partition::<Vec<_>, _>(|problem| problem.severity() == Severity::Error);
+    problems.extend(denied);
     let rules = build_rules(loaded, &rules, &uses, &mut problems);
     let conditions = match groups.build() {
         Ok(conditions) => Some(conditions),
@@ -279,6 +291,7 @@ pub(crate) fn compile(
                 rules,
                 nothing,
                 places,
+                warnings,
             })
         }
         _ => Err(Report::new(problems)),

@@ -233,7 +233,8 @@ pub(crate) type LetterKey = (Arc<str>, Arc<str>, FailureKind);
 pub(crate) struct LaneCounters {
     shared: Arc<LaneStats>,
     hub: Arc<StatsHub>,
-    program: usize,
+    /// The program that the rest is for. Not its address: another program may come to lie where one lay that is gone.
+    generation: u64,
     pipelines: Vec<Arc<PipelineCounters>>,
     modules: Vec<Arc<ModuleCounters>>,
     stages: Vec<Arc<StageCounters>>,
@@ -266,9 +267,8 @@ impl LaneCounters {
     /// Takes the counters for a program, if it has not got them. Names that the program does not have are forgotten.
     #[inline]
     pub(crate) fn adopt(&mut self, program: &Arc<Program>) {
-        let identity = Arc::as_ptr(program) as usize;
-        if self.program != identity {
-            self.program = identity;
+        if self.generation != program.generation {
+            self.generation = program.generation;
             self.take(program);
         }
     }
@@ -414,7 +414,7 @@ impl StatsHub {
         LaneCounters {
             shared,
             hub: self.clone(),
-            program: 0,
+            generation: 0,
             pipelines: Vec::new(),
             modules: Vec::new(),
             stages: Vec::new(),
@@ -456,7 +456,10 @@ impl StatsHub {
 
 #[cfg(test)]
 mod tests {
+    use etl_config::ErrorHandling;
+
     use super::*;
+    use crate::program::PipelineProgram;
 
     #[test]
     fn a_lane_that_is_gone_still_counts() {
@@ -467,5 +470,29 @@ mod tests {
         other.totals().records_in.add(3);
         drop(lane);
         assert_eq!(hub.read(&Program::empty()).totals.records_in, 5);
+    }
+
+    #[test]
+    fn a_program_is_known_by_its_generation_and_not_by_its_place() {
+        let hub = Arc::new(StatsHub::default());
+        let mut lane = hub.lane();
+        let mut program = Arc::new(Program::empty());
+        let same = Arc::get_mut(&mut program).expect("held once");
+        same.generation = 1;
+        lane.adopt(&program);
+        // As after two reloads, when the allocator gives the first one's memory to the third.
+        let same = Arc::get_mut(&mut program).expect("held once");
+        same.generation = 3;
+        same.pipelines.push(PipelineProgram {
+            id: "orders".into(),
+            first_module: 0,
+            stages: Vec::new(),
+            timeout: std::time::Duration::from_secs(1),
+            max_retries: 0,
+            strategy: ErrorHandling::StopPipeline,
+            dead_letter_topic: "dead".parse().expect("a template"),
+        });
+        lane.adopt(&program);
+        lane.pipeline(0).entered.add(1);
     }
 }

@@ -35,9 +35,14 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
     let invalid_topic = loaded.config.dead_letter.topic.render(INVALID);
     let mut engine_options = Options::default();
     engine_options.lanes = options.lanes.map(|lanes| lanes as usize);
+    let warned = loaded.warnings.len();
     let watched = options.watch.then(|| WatchedFiles::of(&loaded, options));
     let orchestrator = Orchestrator::start(loaded, engine_options)
         .map_err(|report| configuration::refuse(&report, options.json))?;
+    if !options.quiet && !options.json {
+        // Those that only building found come after the others.
+        configuration::warn(&orchestrator.warnings()[warned..]);
+    }
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -249,6 +249,24 @@ fn warnings_are_shown_and_can_be_denied() {
         .ends_with(78);
 }
 
+/// A module that takes no configuration is given one: only its bytes tell.
+#[test]
+fn a_setting_without_an_effect_is_a_warning() {
+    let desk = desk(&pipeline(
+        "instance_config = { custom_config = { strict = true } }",
+    ));
+    let said = desk.etl(&["validate", "etl.toml"]).ends_with(0);
+    golden("warned/no-effect.txt", &said.stderr);
+    desk.put("in", "");
+    let run = ["run", "etl.toml", "--from", "file:in", "--to", "file:out"];
+    let ran = desk.etl(&run).ends_with(0);
+    assert!(ran.stderr.starts_with(&said.stderr), "{}", ran.stderr);
+    for command in [&["validate", "etl.toml"][..], &run] {
+        desk.etl(&[command, &["--deny-warnings"]].concat())
+            .ends_with(78);
+    }
+}
+
 #[test]
 fn modules_may_lie_elsewhere() {
     let desk = Desk::new();

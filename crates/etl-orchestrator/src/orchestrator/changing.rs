@@ -285,8 +285,8 @@ impl Orchestrator {
         cause: &str,
     ) -> Result<Changed, ChangeError> {
         let generation = self.generation() + 1;
-        let warnings = loaded.warnings.clone();
         let snapshot = self.build(control, loaded, generation)?;
+        let warnings = snapshot.loaded.warnings.clone();
         if !options.dry_run {
             self.swap(control, &snapshot, said(options, cause));
         }
