@@ -296,7 +296,7 @@ fn guided(
     name: &str,
     arguments: &Arguments,
 ) -> Result<Outcome, String> {
-    let there = nightly(root)
+    let there = process::nightly(root)
         .args(["fuzz", "--version"])
         .output()
         .is_ok_and(|output| output.status.success());
@@ -316,7 +316,7 @@ fn guided(
     let output = File::create(&log).map_err(problem)?;
     let seconds = arguments.seconds.unwrap_or(GUIDED_SECONDS);
     // The first folder takes what is found, the second is what is committed.
-    let mut command = nightly(&root.join(folder));
+    let mut command = process::nightly(&root.join(folder));
     command.args(["fuzz", "run", "--target-dir"]).arg(&desk);
     command.arg(name).arg(&found);
     let committed = root.join(folder).join("fuzz/corpus").join(name);
@@ -363,18 +363,6 @@ fn guided(
         "all that it said is in {}",
         log.display()
     )))
-}
-
-/// The nightly compiler's cargo. The cargo that runs this program is of another toolchain and says so to its children.
-fn nightly(folder: &Path) -> Command {
-    let mut command = Command::new("rustup");
-    command
-        .args(["run", "nightly", "cargo"])
-        .current_dir(folder);
-    for name in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC"] {
-        command.env_remove(name);
-    }
-    command
 }
 
 /// What a property test said of itself.

@@ -11,6 +11,7 @@ mod fuzz;
 mod guests;
 mod layers;
 mod metadata;
+mod miri;
 mod plot;
 mod process;
 mod test;
@@ -50,6 +51,8 @@ enum Chore {
     Plot(plot::Arguments),
     /// Compare with the plain definitions, and feed any bytes, for long
     Fuzz(fuzz::Arguments),
+    /// Run the tests of etl-filter in Miri, which finds undefined behaviour
+    Miri(miri::Arguments),
     /// Check what rustfmt and clippy do not: headers, markers, links, file sizes
     Tidy(tidy::Arguments),
     /// Check who may depend on whom, and where wasmer and unsafe may appear
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Chore::Bench(arguments) => bench::run(&arguments),
         Chore::Plot(arguments) => plot::run(&arguments),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
+        Chore::Miri(arguments) => miri::run(&arguments),
         Chore::Tidy(arguments) => tidy::run(&arguments),
         Chore::Layers(arguments) => layers::run(&arguments),
     };

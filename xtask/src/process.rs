@@ -32,6 +32,18 @@ pub fn cargo(root: &Path) -> Command {
     command
 }
 
+/// The nightly compiler's cargo. The cargo that runs this program is of another toolchain and says so to its children.
+pub fn nightly(folder: &Path) -> Command {
+    let mut command = Command::new("rustup");
+    command
+        .args(["run", "nightly", "cargo"])
+        .current_dir(folder);
+    for name in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC"] {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// How the command would be typed.
 pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program())

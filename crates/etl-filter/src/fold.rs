@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn the_table_is_what_regex_syntax_folds() {
-        // Every 97th character under Miri, every character elsewhere.
-        let stride = if cfg!(miri) { 97 } else { 1 };
+        // A few hundred characters under Miri, every character elsewhere.
+        let stride = if cfg!(miri) { 4_001 } else { 1 };
         for character in (0..=u32::from(char::MAX))
             .step_by(stride)
             .filter_map(char::from_u32)
@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn folding_is_idempotent_and_never_longer() {
-        for &(first, last, step, _) in RUNS {
+        // Some runs of the table under Miri, all of them elsewhere.
+        let stride = if cfg!(miri) { 16 } else { 1 };
+        for &(first, last, step, _) in RUNS.iter().step_by(stride) {
             for code in (first..=last).step_by(step as usize) {
                 let character = char::from_u32(code).expect("the table holds characters");
                 let folded = fold_char(character);
