@@ -85,6 +85,64 @@ fn explanations() {
     golden("match/explain.ndjson", &said.stdout);
 }
 
+/// Memory and time differ from build to build: `0 bytes`, `0 s`.
+fn without_measures(text: &str) -> String {
+    let mut lines = String::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let masked = words.iter().enumerate().map(|(place, word)| {
+            let measures_bytes = words
+                .get(place + 1)
+                .is_some_and(|next| next.trim_end_matches(',') == "bytes");
+            let measures_time = place > 0
+                && words[place - 1] == "in"
+                && word.starts_with(|c: char| c.is_ascii_digit());
+            if measures_bytes || measures_time {
+                "0"
+            } else {
+                word
+            }
+        });
+        lines += &masked.collect::<Vec<_>>().join(" ");
+        lines.push('\n');
+    }
+    lines
+}
+
+#[test]
+fn what_the_rules_cost() {
+    let desk = Desk::new();
+    desk.put("rules.toml", TOML);
+    let all = ["match", "--rules", "rules.toml", "--stats"];
+    let plain = desk.etl_with_input(&all[..3], TOPICS).ends_with(0);
+    let said = desk.etl_with_input(&all, TOPICS).ends_with(0);
+    assert_eq!(said.stdout, plain.stdout, "statistics are no output");
+    golden("match/stats.txt", &without_measures(&said.stderr));
+
+    let said = desk
+        .etl_with_input(&[&all[..], &["--json"]].concat(), TOPICS)
+        .ends_with(0);
+    assert_eq!(said.stdout, plain.stdout);
+    let mut stats = said.summary();
+    for measure in ["built_in_seconds", "memory_bytes"] {
+        let value = stats[measure].take();
+        assert!(
+            value.as_f64().is_some_and(|value| value > 0.0),
+            "{measure}: {value}"
+        );
+    }
+    for (_, engine) in stats["engines"].as_object_mut().expect("an object") {
+        assert!(engine["bytes"].take().is_u64());
+    }
+    golden("match/stats.json", &format!("{stats:#}\n"));
+
+    let said = desk
+        .etl_with_input(&[&all[..], &["--explain"]].concat(), b"web.error\n")
+        .ends_with(0);
+    assert!(said.stdout.starts_with("web.error"), "{}", said.stdout);
+    assert!(said.stderr.contains("; 1 topic"), "{}", said.stderr);
+}
+
 #[test]
 fn rules_that_are_none_are_named_with_their_place() {
     let desk = Desk::new();
