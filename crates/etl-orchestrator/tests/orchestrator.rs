@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use etl_config::{LoadOptions, Loaded, load_text};
 use etl_orchestrator::{
-    Change, CircuitState, Clock, Delta, FailureKind, Options, Orchestrator, ProcessErrorKind,
-    Progress, Record, Reply, Transform, TransformError, TransformFor, View,
+    Change, CircuitState, Clock, Delta, FailureKind, NewRecord, Options, Orchestrator,
+    ProcessErrorKind, Progress, Record, Reply, Transform, TransformError, TransformFor, View,
 };
 
 fn load(text: &str) -> Loaded {
@@ -479,6 +479,57 @@ fn a_circuit_opens_and_closes_and_survives_a_reload() {
     orchestrator
         .reload(load(&text.replace("min_calls = 4", "min_calls = 5")))
         .expect("good");
+    assert_eq!(state(), CircuitState::Closed);
+}
+
+/// Both records of a family want the module, one of them is let through, and the refusal of the other undoes both.
+#[test]
+fn leave_that_an_open_circuit_gave_in_vain_comes_back() {
+    let text = r#"
+        [[pipelines]]
+        pipeline_id = "p"
+        error_handling = "StopPipeline"
+        [[pipelines.stages]]
+        priority = 0
+        modules = [{ module_id = "twice" }]
+        [[pipelines.stages]]
+        priority = 1
+        [[pipelines.stages.modules]]
+        module_id = "sick"
+        circuit_breaker = { failure_rate = 0.5, window_ms = 10000, min_calls = 2, open_ms = 5000, half_open_probes = 1 }
+        "#;
+    let well = Arc::new(AtomicBool::new(false));
+    let clock = Clock::manual();
+    let is_well = well.clone();
+    let mut options = options(1, move |id| {
+        let (well, is_twice) = (is_well.clone(), id == "twice");
+        Arc::new(move |view: &View| {
+            if is_twice && view.original().offset == 2 {
+                Reply::Change(Delta::from_iter([Change::Emit(Box::new(
+                    NewRecord::default(),
+                ))]))
+            } else if is_twice || well.load(Ordering::SeqCst) {
+                Reply::Keep
+            } else {
+                Reply::Fail(TransformError::new(FailureKind::Trap, "ill"))
+            }
+        })
+    });
+    options.clock = clock.clone();
+    let orchestrator = Orchestrator::start(load(text), options).expect("good");
+    let mut lane = orchestrator.lane();
+    let mut stopped = |offset| {
+        let progress = lane.process(&record("t", 0, offset));
+        progress.done().expect("nothing to wait for").stopped
+    };
+    let state = || orchestrator.stats().circuits[0].state;
+    assert_eq!((stopped(1), stopped(1)), (1, 1));
+    assert_eq!(state(), CircuitState::Open);
+    clock.advance(Duration::from_secs(5));
+    well.store(true, Ordering::SeqCst);
+    assert_eq!(stopped(2), 1, "one of two is not let through");
+    assert_eq!(state(), CircuitState::HalfOpen);
+    assert_eq!(stopped(1), 0, "the one probe has still to be made");
     assert_eq!(state(), CircuitState::Closed);
 }
 

@@ -15,6 +15,10 @@ impl Convoy {
         let nearest = self.within_time(core, place, module, able);
         let admission = self.admitted(core, place, module, able);
         if able.is_empty() {
+            // Those that were let through may have been undone by those that were not: their leave goes back.
+            if let (Some(breaker), Some(admission)) = (&program.breaker, admission) {
+                breaker.record(core.now(), admission, 0, 0);
+            }
             return;
         }
 
