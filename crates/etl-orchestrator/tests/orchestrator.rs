@@ -534,6 +534,61 @@ fn leave_that_an_open_circuit_gave_in_vain_comes_back() {
 }
 
 #[test]
+fn a_lane_that_has_to_end_while_it_works_can_be_wanted_again() {
+    let text = |lanes: usize| {
+        load(&format!(
+            r#"
+            engine = {{ lanes = {lanes} }}
+            [[pipelines]]
+            pipeline_id = "p"
+            stages = [{{ priority = 0, modules = [{{ module_id = "m" }}] }}]
+            "#
+        ))
+    };
+    let door = Arc::new(Door::default());
+    let at_door = door.clone();
+    let mut options = options(2, move |_| {
+        let door = at_door.clone();
+        Arc::new(move |_: &View| {
+            if std::thread::current().name() == Some("etl-lane-1") {
+                door.pass();
+            }
+            Reply::Keep
+        })
+    });
+    options.lanes = None;
+    let orchestrator = Orchestrator::start(text(2), options).expect("good");
+    let mut submitted = Vec::new();
+    while door.waiting.load(Ordering::SeqCst) == 0 {
+        let partition = u32::try_from(submitted.len()).expect("few");
+        let record = record("t", partition, 0);
+        submitted.push(orchestrator.try_process(&record).expect("there is room"));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    orchestrator.reload(text(1)).expect("good");
+
+    let (done, is_done) = std::sync::mpsc::channel();
+    let (reloading, wanted) = (orchestrator.clone(), text(2));
+    std::thread::spawn(move || {
+        let generation = reloading.reload(wanted).expect("good");
+        done.send(generation).expect("somebody waits");
+    });
+    // It waits for the lane, whose record is not finished.
+    let early = is_done.recv_timeout(Duration::from_millis(200));
+    assert_eq!(early.ok(), None);
+    door.open();
+    let generation = is_done.recv_timeout(Duration::from_secs(20));
+    assert_eq!(generation, Ok(3), "the lane neither ended nor went on");
+    assert_eq!(orchestrator.lanes(), 2);
+    runtime().block_on(async {
+        for outcome in submitted {
+            assert_eq!(outcome.await.expect("handled").outputs.len(), 1);
+        }
+        orchestrator.shutdown().await;
+    });
+}
+
+#[test]
 fn shutdown_finishes_what_was_taken_and_takes_no_more() {
     let text = r#"
         [[pipelines]]

@@ -119,32 +119,27 @@ impl Orchestrator {
     /// Starts lanes that are missing; those that are too many end by themselves.
     pub(super) fn set_lanes(&self, lanes: usize) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.shared.lanes.load(Ordering::Relaxed);
+        for lane in before..lanes {
+            // A lane of this number may be about to end; wait for it, so that the number is one thread's. It must not learn before that
+            // there are to be more of them, or it would stay.
+            if let Some(thread) = threads.get_mut(lane).and_then(Option::take) {
+                let _ = thread.join();
+            }
+        }
         let mut warming = self
             .shared
             .warming
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let before = self.shared.lanes.swap(lanes, Ordering::Relaxed);
+        warming.resize_with(lanes, Vec::new);
+        self.shared.lanes.store(lanes, Ordering::Relaxed);
+        if threads.len() < lanes {
+            threads.resize_with(lanes, || None);
+        }
         for lane in before..lanes {
-            // A lane of this number may be about to end; wait for it, so that the number is one thread's.
-            if let Some(thread) = threads.get_mut(lane).and_then(Option::take) {
-                drop(warming);
-                let _ = thread.join();
-                warming = self
-                    .shared
-                    .warming
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
-            if warming.len() <= lane {
-                warming.resize_with(lane + 1, Vec::new);
-            }
-            if threads.len() <= lane {
-                threads.resize_with(lane + 1, || None);
-            }
             threads[lane] = Some(worker::spawn(self.shared.clone(), lane));
         }
-        warming.truncate(lanes);
         drop(warming);
         self.wake_all();
     }
