@@ -190,7 +190,7 @@ impl Trial {
         let bad = canary.records >= u64::from(self.terms.min_samples)
             && canary.error_rate() > stable.error_rate() + self.terms.max_error_increase;
         if bad && !self.condemned.swap(true, Ordering::Relaxed) {
-            minder.send(Task::RollBack(self.terms.module.clone()));
+            minder.send(Task::RollBack(self.terms.clone()));
         }
     }
 }
@@ -357,7 +357,7 @@ enum Task {
         shown: Vec<(View, Reply)>,
         time: Duration,
     },
-    RollBack(Arc<str>),
+    RollBack(Terms),
 }
 
 /// The thread that calls shadows and ends trials; started when the first trial begins, and ended when nobody needs it any more.
@@ -401,17 +401,17 @@ fn mind(tasks: &Receiver<Task>, home: &Home) {
                 compare(&mut lane, &versions, &shown, time);
                 versions.trial.backlog.fetch_sub(1, Ordering::Relaxed);
                 if versions.trial.condemned.load(Ordering::Relaxed) {
-                    roll_back(home, &versions.trial.terms.module);
+                    roll_back(home, &versions.trial.terms);
                 }
             }
-            Task::RollBack(module) => roll_back(home, &module),
+            Task::RollBack(terms) => roll_back(home, &terms),
         }
     }
 }
 
-fn roll_back(home: &Home, module: &Arc<str>) {
+fn roll_back(home: &Home, terms: &Terms) {
     if let Some(orchestrator) = home.get().and_then(Weak::upgrade) {
-        orchestrator.end_bad_trial(module);
+        orchestrator.end_bad_trial(terms);
     }
 }
 

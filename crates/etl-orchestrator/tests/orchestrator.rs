@@ -588,6 +588,69 @@ fn a_lane_that_has_to_end_while_it_works_can_be_wanted_again() {
     });
 }
 
+/// A shadow is slow to fail; meanwhile another new version has come in its place.
+#[test]
+fn a_new_version_does_not_pay_for_the_one_before_it() {
+    let text = |percent: u32| {
+        let canary = format!(
+            r#"canary = {{ path = "new.wasm", mode = "shadow", percent = {percent}, min_samples = 1, max_error_increase = 0.1 }}"#
+        );
+        load(&format!(
+            r#"
+            [[modules]]
+            id = "m"
+            path = "m.wasm"
+            {canary}
+            [[pipelines]]
+            pipeline_id = "p"
+            stages = [{{ priority = 0, modules = [{{ module_id = "m" }}] }}]
+            "#
+        ))
+    };
+    let door = Arc::new(Door::default());
+    let seen = Arc::new(AtomicU64::new(0));
+    let versions = AtomicU64::new(0);
+    let (at_door, counted) = (door.clone(), seen.clone());
+    let options = options(1, move |id| {
+        if id == "m" {
+            return Arc::new(|_: &View| Reply::Keep);
+        }
+        if versions.fetch_add(1, Ordering::SeqCst) > 0 {
+            let seen = counted.clone();
+            return Arc::new(move |_: &View| {
+                seen.fetch_add(1, Ordering::SeqCst);
+                Reply::Keep
+            });
+        }
+        let door = at_door.clone();
+        Arc::new(move |_: &View| {
+            door.pass();
+            Reply::Fail(TransformError::new(FailureKind::Trap, "bad"))
+        })
+    });
+    let orchestrator = Orchestrator::start(text(100), options).expect("good");
+    let mut lane = orchestrator.lane();
+    let mut process = || lane.process(&record("t", 0, 0)).done().expect("done");
+    process();
+    door.wait_for(1);
+    orchestrator.reload(text(99)).expect("good");
+    for _ in 0..3 {
+        process();
+    }
+    door.open();
+    // It is shown what comes only after the old one has been judged.
+    while seen.load(Ordering::SeqCst) < 3 {
+        std::thread::yield_now();
+    }
+    let trials = orchestrator.canaries();
+    let running: Vec<_> = trials
+        .iter()
+        .map(|trial| (trial.percent, trial.running))
+        .collect();
+    assert_eq!(running, [(99, true)]);
+    assert_eq!(orchestrator.generation(), 2);
+}
+
 #[test]
 fn shutdown_finishes_what_was_taken_and_takes_no_more() {
     let text = r#"

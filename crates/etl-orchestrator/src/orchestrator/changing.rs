@@ -10,7 +10,8 @@ use etl_config::{Edit, LoadOptions, Loaded, Problem, Report};
 
 use super::Orchestrator;
 use super::reloading::Control;
-use crate::canary::{self, CanaryStatus};
+use crate::canary::{self, CanaryStatus, Terms};
+use crate::program::ModuleProgram;
 use crate::snapshot::Snapshot;
 
 /// How a change is to be made.
@@ -196,7 +197,7 @@ impl Orchestrator {
     /// # Errors
     /// `Conflict`; `Unknown` where no new version of the module is on trial.
     pub fn promote(&self, module: &str, options: &ChangeOptions) -> Result<Changed, ChangeError> {
-        self.end_trial(module, options, Verdict::Promoted)
+        self.end_trial(module, None, options, Verdict::Promoted)
     }
 
     /// Ends the trial of a module's new version: the present one handles everything again. A version that was rolled back is not tried
@@ -209,7 +210,7 @@ impl Orchestrator {
         module: &str,
         options: &ChangeOptions,
     ) -> Result<Changed, ChangeError> {
-        self.end_trial(module, options, Verdict::RolledBack)
+        self.end_trial(module, None, options, Verdict::RolledBack)
     }
 
     /// The new versions of modules that are on trial, and the last ones that were rolled back.
@@ -218,14 +219,18 @@ impl Orchestrator {
         canary::lock(&self.trials).status()
     }
 
-    /// A new version fails too often.
-    pub(crate) fn end_bad_trial(&self, module: &str) {
+    /// A new version fails too often on these terms. Another one that has come in its place meanwhile has a trial of its own.
+    pub(crate) fn end_bad_trial(&self, terms: &Terms) {
+        let module = &*terms.module;
         let options = ChangeOptions {
             cause: format!("the new version of {module} failed too often"),
             ..ChangeOptions::default()
         };
         // A trial that somebody has just ended is as well.
-        if self.roll_back_canary(module, &options).is_ok() {
+        if self
+            .end_trial(module, Some(terms), &options, Verdict::RolledBack)
+            .is_ok()
+        {
             tracing::error!(module, "a new version failed too often and was rolled back");
         }
     }
@@ -233,13 +238,19 @@ impl Orchestrator {
     fn end_trial(
         &self,
         module: &str,
+        only: Option<&Terms>,
         options: &ChangeOptions,
         verdict: Verdict,
     ) -> Result<Changed, ChangeError> {
         let mut control = self.expecting(options)?;
         let present = self.shared.live.load_full();
-        let mut programs = present.program.modules();
-        if !programs.any(|program| *program.id == *module && program.on_trial.is_some()) {
+        let ends = |program: &ModuleProgram| {
+            let on_trial = program.on_trial.as_ref();
+            *program.id == *module
+                && on_trial
+                    .is_some_and(|on_trial| only.is_none_or(|only| on_trial.trial.terms == *only))
+        };
+        if !present.program.modules().any(ends) {
             return Err(ChangeError::new(
                 ChangeErrorKind::Unknown,
                 format!("no new version of {module:?} is on trial"),
