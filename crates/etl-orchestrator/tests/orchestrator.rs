@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use etl_config::{LoadOptions, Loaded, load_text};
 use etl_orchestrator::{
-    Change, CircuitState, Clock, Delta, FailureKind, NewRecord, Options, Orchestrator,
-    ProcessErrorKind, Progress, Record, Reply, Transform, TransformError, TransformFor, View,
+    Change, CircuitState, Clock, Delta, FailureKind, Options, Orchestrator, ProcessErrorKind,
+    Progress, Record, Reply, Transform, TransformError, TransformFor, View,
 };
 
 fn load(text: &str) -> Loaded {
@@ -505,9 +505,7 @@ fn leave_that_an_open_circuit_gave_in_vain_comes_back() {
         let (well, is_twice) = (is_well.clone(), id == "twice");
         Arc::new(move |view: &View| {
             if is_twice && view.original().offset == 2 {
-                Reply::Change(Delta::from_iter([Change::Emit(Box::new(
-                    NewRecord::default(),
-                ))]))
+                Reply::Change(Delta::from_iter([Change::Emit(Box::default())]))
             } else if is_twice || well.load(Ordering::SeqCst) {
                 Reply::Keep
             } else {
