@@ -181,6 +181,11 @@ impl Bench {
         other: impl FnMut(),
     ) {
         self.against_floor(variant, 1, target, subject, other);
+        self.floor_is(name);
+    }
+
+    /// Says what the variant measured last was measured beside, where that is no floor.
+    pub fn floor_is(&mut self, name: &str) {
         if let Some(row) = self.rows.last_mut() {
             name.clone_into(&mut row.beside);
         }
@@ -196,6 +201,22 @@ impl Bench {
     ) {
         let subject = measure::alone(self.time, &mut subject);
         self.keep(variant, records, target, &subject, None, None);
+    }
+
+    /// Keeps a variant that its scenario measured itself: nanoseconds a record in all, those of each, and the share of the time that others
+    /// took. What it should reach are figures.
+    pub fn observed(&mut self, variant: &str, ns_per_record: f64, calls: &[f64], waited: f64) {
+        let measured = Measured {
+            rounds: vec![ns_per_record],
+            calls: calls.to_vec(),
+            waited,
+        };
+        self.keep(variant, 1, Target::default(), &measured, None, None);
+    }
+
+    /// What a scenario that measures itself may take for a variant.
+    pub fn time(&self) -> Duration {
+        self.time
     }
 
     /// Says something else of the variant measured last, and what that should be at most.

@@ -9,6 +9,7 @@ mod conditions;
 mod engine;
 mod filter;
 mod floor;
+mod own_lanes;
 mod pipelines;
 mod pool;
 mod single_module;
@@ -36,6 +37,9 @@ const SCENARIOS: &[Scenario] = &[
         pipelines::conditional_three_stage,
     ),
     ("thousand_pipelines", pipelines::thousand_pipelines),
+    ("async_batch", own_lanes::async_batch),
+    ("latency", own_lanes::latency),
+    ("overload", own_lanes::overload),
     ("filter_uncached", filter::uncached),
     ("filter_cached", filter::cached),
     ("conditions_three_fields", conditions::run),

@@ -103,7 +103,7 @@ fn clock_cost() -> f64 {
 }
 
 /// Nanoseconds for which this thread has waited for a processor, from Linux's scheduler.
-fn waited_ns() -> f64 {
+pub fn waited_ns() -> f64 {
     let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     statistics
         .split_whitespace()
