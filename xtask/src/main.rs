@@ -14,6 +14,7 @@ mod metadata;
 mod miri;
 mod plot;
 mod process;
+mod soak;
 mod test;
 mod tidy;
 mod violation;
@@ -53,6 +54,8 @@ enum Chore {
     Fuzz(fuzz::Arguments),
     /// Run the tests of etl-filter in Miri, which finds undefined behaviour
     Miri(miri::Arguments),
+    /// Run for long with faults all along, and account for every record
+    Soak(soak::Arguments),
     /// Check what rustfmt and clippy do not: headers, markers, links, file sizes
     Tidy(tidy::Arguments),
     /// Check who may depend on whom, and where wasmer and unsafe may appear
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Chore::Plot(arguments) => plot::run(&arguments),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Miri(arguments) => miri::run(&arguments),
+        Chore::Soak(arguments) => soak::run(&arguments),
         Chore::Tidy(arguments) => tidy::run(&arguments),
         Chore::Layers(arguments) => layers::run(&arguments),
     };
