@@ -1,13 +1,13 @@
 //! Many instances in one process, and what each takes: address space, mappings, memory.
 //!
-//! The figures are those of the whole process, so these tests take turns; and what the system refuses is tried in a process of its own.
+//! The figures are those of the whole process, so what measures them has a process to itself, in which nothing else comes or goes.
 
 #![cfg(target_os = "linux")]
 
 mod common;
 
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use common::{
     ECHO, in_ms, laid_out, mappings, on_poison, record, records, status, template, template_with,
@@ -17,7 +17,22 @@ use etl_pool::{
     FailureKind, InstanceOptions, Isolation, MemoryLayout, Pool, PoolOptions, Template,
 };
 
-static TURN: Mutex<()> = Mutex::new(());
+/// Set in a process that was started for one test.
+const ALONE: &str = "ETL_POOL_TEST_ALONE";
+
+/// Whether this process is for this test alone. If not, starts one that is, and sees that it succeeds there.
+fn alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1")
+        .status()
+        .unwrap();
+    assert!(status.success(), "{test}, in a process of its own");
+    false
+}
 
 /// A guest of one page that keeps every record.
 fn small() -> Vec<u8> {
@@ -40,7 +55,9 @@ fn large_pool(layout: MemoryLayout) -> Arc<Pool> {
 
 #[test]
 fn compact_instances_take_little_of_everything() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !alone("compact_instances_take_little_of_everything") {
+        return;
+    }
     const COUNT: usize = 2_000;
     for (isolation, kibibytes) in [(Isolation::Instance, 128), (Isolation::Record, 128 + 1_024)] {
         let pool = large_pool(MemoryLayout::Compact);
@@ -79,7 +96,9 @@ fn compact_instances_take_little_of_everything() {
 
 #[test]
 fn a_pool_for_many_is_compact_by_itself() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !alone("a_pool_for_many_is_compact_by_itself") {
+        return;
+    }
     let each = |max_pool_size| {
         let pool = Pool::new(PoolOptions {
             max_pool_size,
@@ -99,7 +118,6 @@ fn a_pool_for_many_is_compact_by_itself() {
 /// A guest that grows in the middle of its work finds everything where it was.
 #[test]
 fn a_compact_memory_moves_unseen() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = laid_out(MemoryLayout::Compact);
     for isolation in [Isolation::Instance, Isolation::Record] {
         let options = InstanceOptions {
@@ -126,7 +144,6 @@ fn a_compact_memory_moves_unseen() {
 /// More than fit are asked for: what fits is made, and the error comes in time.
 #[test]
 fn what_is_made_ready_does_not_displace_itself() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     for (max_pool_size, most) in [(3, None), (100, Some(3))] {
         let pool = Pool::new(PoolOptions {
             max_pool_size,
@@ -148,7 +165,9 @@ fn what_is_made_ready_does_not_displace_itself() {
 /// The memories of all bombs together, and nothing else, are what they cost.
 #[test]
 fn a_thousand_bombs_at_once_cost_what_they_may() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !alone("a_thousand_bombs_at_once_cost_what_they_may") {
+        return;
+    }
     const BOMBS: u64 = 1_000;
     const LIMIT: u64 = 512 << 10;
     let tables = "(table $t 0 funcref)";
@@ -205,7 +224,6 @@ const SHORT: &str = "ETL_POOL_TEST_SHORT_OF_ADDRESS_SPACE";
 
 #[test]
 fn a_system_that_refuses_is_an_error_that_helps() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let test = std::env::current_exe().unwrap();
     // Kibibytes: room for three memories of 8 GiB and something beside them.
     let status = Command::new("sh")
@@ -225,7 +243,6 @@ fn short_of_address_space() {
     if std::env::var_os(SHORT).is_none() {
         return;
     }
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = laid_out(MemoryLayout::Reserved);
     let template = template(&pool, &v1("", ECHO));
     let mut shelves = pool.shelves();
