@@ -25,11 +25,12 @@ fn alone(test: &str) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
-    let status = Command::new(std::env::current_exe().unwrap())
+    let this = std::env::current_exe().expect("this program has a path");
+    let status = Command::new(this)
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(ALONE, "1")
         .status()
-        .unwrap();
+        .expect("it starts a second time");
     assert!(status.success(), "{test}, in a process of its own");
     false
 }
