@@ -306,9 +306,6 @@ impl Orchestrator {
                     outcomes.push(Outcome::default());
                 }
             }
-            totals.records_in.add(records.len() as u64);
-            totals.passed_through.add(passed);
-            totals.records_out.add(passed);
         }
         let runs: Vec<Run> = groups.take();
         let mut queue = self.shared.queue();
@@ -316,6 +313,8 @@ impl Orchestrator {
             return Err(ProcessError::new(ProcessErrorKind::Closed));
         }
         if runs.is_empty() && queue.is_clear(&partitions.list) {
+            drop(queue);
+            self.count_taken(records.len() as u64, passed);
             return Ok(Submitted::Done(outcomes));
         }
         let missing = runs.iter().map(|run| run.convoy.slots.len()).sum();
@@ -335,10 +334,20 @@ impl Orchestrator {
         if refused {
             return Err(ProcessError::new(ProcessErrorKind::Busy));
         }
+        self.count_taken(records.len() as u64, passed);
         for _ in 0..wake.min(sleeping) {
             self.shared.work.notify_one();
         }
         Ok(Submitted::Waiting(Ticket { job, receiver }))
+    }
+
+    /// Counts records that were taken in, and how many of them nothing selected. Those that are refused will come again.
+    fn count_taken(&self, records: u64, passed: u64) {
+        let planner = self.planner();
+        let totals = planner.counters.totals();
+        totals.records_in.add(records);
+        totals.passed_through.add(passed);
+        totals.records_out.add(passed);
     }
 
     fn planner(&self) -> MutexGuard<'_, Planner> {

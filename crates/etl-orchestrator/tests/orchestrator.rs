@@ -217,6 +217,8 @@ fn what_does_not_fit_waits_or_is_told_so() {
             .expect("no room for three");
         assert_eq!(busy.kind(), ProcessErrorKind::Busy);
         assert!(busy.is_retryable());
+        let taken = orchestrator.stats().counts.totals.records_in;
+        assert_eq!(taken, 2, "what is refused has not come in");
         let third = {
             let orchestrator = orchestrator.clone();
             tokio::spawn(async move { orchestrator.process(record("t", 2, 0)).await })
