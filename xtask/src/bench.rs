@@ -37,8 +37,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     command.args([
         "bench",
         "--quiet",
-        "--package",
-        "etl-tests",
+        "--workspace",
         "--bench",
         "scenarios",
         "--",
