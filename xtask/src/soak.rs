@@ -25,7 +25,7 @@ pub struct Arguments {
 /// Runs the chore.
 pub fn run(arguments: &Arguments) -> Result<(), String> {
     let mut command = process::cargo(&process::repository_root());
-    command.args(["bench", "--quiet", "--package", "etl-tests"]);
+    command.args(["bench", "--quiet", "--workspace"]);
     command.args(["--bench", "soak", "--", "--seconds"]);
     command.arg(arguments.seconds.to_string());
     if let Some(path) = &arguments.json {
