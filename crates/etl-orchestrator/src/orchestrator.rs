@@ -3,6 +3,7 @@
 mod changing;
 mod error;
 mod generations;
+mod processing;
 mod reading;
 mod reloading;
 mod submitted;
@@ -197,7 +198,7 @@ impl Orchestrator {
             threads: Mutex::new(Vec::new()),
             lanes_given: options.lanes,
             control: Mutex::new(Control {
-                history: History::begin(&snapshot, modules.pool(), unix_ms),
+                history: History::begin(&snapshot, modules.keepsake(), unix_ms),
                 modules,
             }),
             trials,
@@ -231,130 +232,6 @@ impl Orchestrator {
     /// What in the configuration in force probably does not mean what its author meant.
     pub fn warnings(&self) -> Vec<Problem> {
         self.shared.live.load().loaded.warnings.clone()
-    }
-
-    /// Handles one record. Waits while as much is in flight as may be. Of two records of one partition, the outcome of the one that was
-    /// given first comes first.
-    ///
-    /// Dropping the future gives up on the outcome; what was begun is finished.
-    ///
-    /// # Errors
-    /// `Closed` after [`shutdown`](Self::shutdown).
-    pub async fn process(&self, record: Arc<Record>) -> Result<Outcome, ProcessError> {
-        let outcomes = self
-            .submit(std::slice::from_ref(&record), true)?
-            .outcomes()
-            .await?;
-        Ok(outcomes.into_iter().next().unwrap_or_default())
-    }
-
-    /// Handles a batch: outcomes in the order of the records, the same as if each had been given alone.
-    ///
-    /// # Errors
-    /// As [`process`](Self::process).
-    pub async fn process_batch(
-        &self,
-        records: Vec<Arc<Record>>,
-    ) -> Result<Vec<Outcome>, ProcessError> {
-        self.submit(&records, true)?.outcomes().await
-    }
-
-    /// Handles one record if it may come in at once.
-    ///
-    /// # Errors
-    /// `Busy` where it would have to wait.
-    pub fn try_process(
-        &self,
-        record: &Arc<Record>,
-    ) -> Result<impl Future<Output = Result<Outcome, ProcessError>> + Send + use<>, ProcessError>
-    {
-        let submitted = self.submit(std::slice::from_ref(record), false)?;
-        Ok(async move {
-            Ok(submitted
-                .outcomes()
-                .await?
-                .into_iter()
-                .next()
-                .unwrap_or_default())
-        })
-    }
-
-    fn submit(&self, records: &[Arc<Record>], wait: bool) -> Result<Submitted, ProcessError> {
-        let arrived = self.shared.clock.now();
-        let mut outcomes: Vec<Outcome> = Vec::with_capacity(records.len());
-        let mut groups = Groups::new(CHUNK);
-        let mut partitions = Partitions::default();
-        let mut bytes = 0;
-        let mut passed = 0;
-        {
-            let snapshot = self.shared.live.load();
-            let mut planner = self.planner();
-            let Planner { plans, counters } = &mut *planner;
-            let totals = counters.totals();
-            for (index, record) in records.iter().enumerate() {
-                partitions.add(record);
-                bytes += record.weight() as u64;
-                let plan = plans.plan(&snapshot, &record.topic, totals);
-                if plan.is_empty() {
-                    passed += 1;
-                    outcomes.push(Outcome::passed(record.clone()));
-                } else {
-                    groups
-                        .of(&snapshot, plan)
-                        .convoy
-                        .push(index, record.clone());
-                    outcomes.push(Outcome::default());
-                }
-            }
-        }
-        let runs: Vec<Run> = groups.take();
-        let mut queue = self.shared.queue();
-        if queue.closed {
-            return Err(ProcessError::new(ProcessErrorKind::Closed));
-        }
-        if runs.is_empty() && queue.is_clear(&partitions.list) {
-            drop(queue);
-            self.count_taken(records.len() as u64, passed);
-            return Ok(Submitted::Done(outcomes));
-        }
-        let missing = runs.iter().map(|run| run.convoy.slots.len()).sum();
-        let (sender, receiver) = oneshot::channel();
-        let job = Arc::new(Job::new(
-            outcomes,
-            missing,
-            partitions.list,
-            bytes,
-            arrived,
-            sender,
-        ));
-        let wake = runs.len();
-        let refused = queue.submit(&job, runs, wait);
-        let sleeping = queue.idle;
-        drop(queue);
-        if refused {
-            return Err(ProcessError::new(ProcessErrorKind::Busy));
-        }
-        self.count_taken(records.len() as u64, passed);
-        for _ in 0..wake.min(sleeping) {
-            self.shared.work.notify_one();
-        }
-        Ok(Submitted::Waiting(Ticket { job, receiver }))
-    }
-
-    /// Counts records that were taken in, and how many of them nothing selected. Those that are refused will come again.
-    fn count_taken(&self, records: u64, passed: u64) {
-        let planner = self.planner();
-        let totals = planner.counters.totals();
-        totals.records_in.add(records);
-        totals.passed_through.add(passed);
-        totals.records_out.add(passed);
-    }
-
-    fn planner(&self) -> MutexGuard<'_, Planner> {
-        let index = self.next_planner.fetch_add(1, Ordering::Relaxed) % PLANNERS;
-        self.planners[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A lane for the calling thread, with instances of its own.
@@ -400,7 +277,7 @@ impl Orchestrator {
     }
 
     /// Wakes every lane. Under the lock, so that none is between looking and falling asleep.
-    fn wake_all(&self) {
+    pub(crate) fn wake_all(&self) {
         let _queue = self.shared.queue();
         self.shared.work.notify_all();
     }

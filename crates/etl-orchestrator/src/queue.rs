@@ -146,6 +146,13 @@ struct Applicant {
     runs: Vec<Run>,
 }
 
+/// The applicants of one partition: how many, and when the last of them would be due.
+#[derive(Default)]
+struct Applying {
+    count: usize,
+    latest: Duration,
+}
+
 macro_rules! ordered_by {
     ($type:ty, $($key:tt)+) => {
         impl PartialEq for $type {
@@ -200,6 +207,8 @@ pub(crate) struct Queue {
     ready: BinaryHeap<Reverse<Entry>>,
     timed: BinaryHeap<Reverse<Timed>>,
     applicants: BinaryHeap<Reverse<Applicant>>,
+    /// The partitions of applicants.
+    applying: HashMap<Partition, Applying>,
     lines: HashMap<Partition, VecDeque<Arc<Job>>>,
     records: u64,
     bytes: u64,
@@ -217,6 +226,7 @@ impl Queue {
             ready: BinaryHeap::new(),
             timed: BinaryHeap::new(),
             applicants: BinaryHeap::new(),
+            applying: HashMap::new(),
             lines: HashMap::new(),
             records: 0,
             bytes: 0,
@@ -251,9 +261,17 @@ impl Queue {
 
     /// Takes a batch in, or lets it apply. `wait` false: or refuses it. Answers whether it was refused.
     pub(crate) fn submit(&mut self, job: &Arc<Job>, runs: Vec<Run>, wait: bool) -> bool {
+        // Those that were given up stand in nobody's way.
+        self.admit_applicants();
         let urgency = runs.iter().map(Run::priority).min().unwrap_or(0);
-        let key = self.key(job.arrived, urgency, self.arrivals);
+        let mut key = self.key(job.arrived, urgency, self.arrivals);
         self.arrivals += 1;
+        // However urgent it is, it does not overtake what came before it in its partitions.
+        for partition in &job.partitions {
+            if let Some(applying) = self.applying.get(partition) {
+                key.due = key.due.max(applying.latest);
+            }
+        }
         let first = self
             .applicants
             .peek()
@@ -261,6 +279,11 @@ impl Queue {
         if first && self.fits(job) {
             self.accept(job, runs, key.arrival);
         } else if wait {
+            for partition in &job.partitions {
+                let applying = self.applying.entry(partition.clone()).or_default();
+                applying.count += 1;
+                applying.latest = key.due;
+            }
             self.applicants.push(Reverse(Applicant {
                 key,
                 job: job.clone(),
@@ -307,9 +330,18 @@ impl Queue {
             if !cancelled && !self.fits(&applicant.job) {
                 return;
             }
-            if let Some(Reverse(applicant)) = self.applicants.pop()
-                && !cancelled
-            {
+            let Some(Reverse(applicant)) = self.applicants.pop() else {
+                return;
+            };
+            for partition in &applicant.job.partitions {
+                if let Some(applying) = self.applying.get_mut(partition) {
+                    applying.count -= 1;
+                    if applying.count == 0 {
+                        self.applying.remove(partition);
+                    }
+                }
+            }
+            if !cancelled {
                 self.accept(&applicant.job, applicant.runs, applicant.key.arrival);
             }
         }
@@ -327,6 +359,11 @@ impl Queue {
             }
         }
         self.ready.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// Runs that wait for a lane.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
     }
 
     /// The key of the most urgent run.
@@ -400,6 +437,7 @@ impl Queue {
     pub(crate) fn close(&mut self) {
         self.closed = true;
         self.applicants.clear();
+        self.applying.clear();
     }
 
     pub(crate) fn stats(&self) -> QueueStats {
