@@ -3,7 +3,7 @@
 //! A [`Convoy`] is one or more input records that have the same plan and stand at the same stage of it; a [`Run`] is a convoy together
 //! with its plan. It goes from module to module, calling each once for all records that want it, so that a batch crosses into a guest
 //! once per module. What happens to one record never depends on the others in its convoy: a record that waits for a retry leaves it
-//! and goes on alone, and a call that runs out of time is made again in halves until the culprit stands alone.
+//! and goes on alone, and a call that runs out of time is made again for each of its records alone.
 //!
 //! Words used here: a **slot** is an input record of the convoy. A **flight** is a record on its way: the input itself, or one that a
 //! module emitted. A **family** is what has become of one record that entered the present pipeline: it and all that was emitted for it
@@ -122,9 +122,15 @@ struct Pending {
     emitted: Vec<Arc<Record>>,
 }
 
-/// The record that entered the pipeline, once something has changed.
+/// What a record that entered the pipeline has come to there.
 #[derive(Debug, Default)]
-struct Family(Option<View>);
+struct Family {
+    /// The record itself, once something has changed.
+    input: Option<View>,
+    /// Records that were emitted and dropped there. They count only when it is certain that the pipeline is not undone.
+    emitted: u32,
+    dropped: u32,
+}
 
 /// Why [`Convoy::advance`] came back.
 pub(crate) enum Advance {
@@ -369,8 +375,8 @@ impl Convoy {
     fn keep_input(&mut self, place: &Place<'_>, index: usize) {
         let flight = &self.flights[index];
         let family = &mut self.families[flight.family];
-        if place.keeps_input && family.0.is_none() {
-            family.0 = Some(flight.view.clone());
+        if place.keeps_input && family.input.is_none() {
+            family.input = Some(flight.view.clone());
         }
     }
 
@@ -439,6 +445,8 @@ impl Convoy {
     fn end_pipeline(&self, core: &mut Core, pipeline: usize) {
         let counters = core.counters.pipeline(pipeline);
         counters.left.add(self.flights.len() as u64);
+        let dropped = self.families.iter().map(|family| u64::from(family.dropped));
+        counters.dropped.add(dropped.sum());
         let mut durations = Joined::new(&counters.duration);
         for flight in &self.flights {
             durations.observe(flight.in_pipeline);

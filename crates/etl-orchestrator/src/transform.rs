@@ -44,7 +44,7 @@ pub trait Transform: Send + Sync {
     ///
     /// `replies` comes in empty. Nothing may be carried over from one record to another, a failed record costs the others nothing,
     /// and the call returns soon after `deadline`; a record that was not finished by then has failed with `Timeout`. In a batch of
-    /// more than one that is not the last word: such records are called again in smaller batches with a deadline of their own.
+    /// more than one that is not the last word: such records are called again, each alone and with a deadline of its own.
     fn call(
         &self,
         lane: &mut LaneContext,

@@ -1,4 +1,4 @@
-//! Calling a module: for which flights, within what time, past which circuit breaker, and again in halves where a call ran out of time.
+//! Calling a module: for which flights, within what time, past which circuit breaker, and again record by record where a call ran out of time.
 
 use super::*;
 
@@ -28,8 +28,7 @@ impl Convoy {
         if able.len() > 1 && replies.iter().any(timed_out) {
             // Only what a record does alone, with all its time, counts. Until then nothing is done to any of them, so that what
             // happens to them happens in their order.
-            let mut answers = Vec::with_capacity(able.len());
-            self.ask_again(core, place, module, able, cost, &mut replies, &mut answers);
+            let answers = self.ask_again(core, place, module, able, cost, &mut replies);
             for (&index, answer) in able.iter().zip(answers) {
                 let (reply, cost) = answer;
                 let scope = place.limit(program, &self.flights[index]).1;
@@ -98,13 +97,9 @@ impl Convoy {
         elapsed / u32::try_from(able.len()).unwrap_or(u32::MAX)
     }
 
-    /// Calls again, in halves, for those whose time was over together with others'. What the call that was cut short cost is
-    /// charged to none of them.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one call's flights, replies and cost"
-    )]
-    pub(super) fn ask_again(
+    /// Calls again, each alone and with its full time, for those whose time was over together with others'. What the call that was cut
+    /// short cost is charged to none of them. In halves it would be fewer calls, but each that has a culprit in it takes all its time.
+    fn ask_again(
         &self,
         core: &mut Core,
         place: &Place<'_>,
@@ -112,30 +107,19 @@ impl Convoy {
         able: &[usize],
         cost: Duration,
         replies: &mut Vec<Reply>,
-        answers: &mut Vec<(Reply, Duration)>,
-    ) {
-        let first = answers.len();
-        answers.extend(replies.drain(..).map(|reply| (reply, cost)));
-        let again: Vec<usize> = (0..able.len())
-            .filter(|&at| able.len() > 1 && timed_out(&answers[first + at].0))
-            .collect();
-        let (left, right) = again.split_at(again.len().div_ceil(2));
-        for half in [left, right] {
-            if half.is_empty() {
+    ) -> Vec<(Reply, Duration)> {
+        let mut answers: Vec<_> = replies.drain(..).map(|reply| (reply, cost)).collect();
+        for (&index, answer) in able.iter().zip(&mut answers) {
+            if !timed_out(&answer.0) {
                 continue;
             }
-            let flights: Chosen = half.iter().map(|&at| able[at]).collect();
-            let limits = flights
-                .iter()
-                .map(|&index| place.limit(place.module(module), &self.flights[index]).0);
-            let limit = limits.min().unwrap_or_default();
-            let cost = self.ask(core, place, module, &flights, limit, replies);
-            let mut settled = Vec::with_capacity(half.len());
-            self.ask_again(core, place, module, &flights, cost, replies, &mut settled);
-            for (&at, answer) in half.iter().zip(settled) {
-                answers[first + at] = answer;
+            let limit = place.limit(place.module(module), &self.flights[index]).0;
+            let cost = self.ask(core, place, module, &[index], limit, replies);
+            if let Some(reply) = replies.pop() {
+                *answer = (reply, cost);
             }
         }
+        answers
     }
 
     /// Does to a flight what its module answered, and charges it what the call cost.

@@ -44,7 +44,7 @@ impl Convoy {
                 if place.stage.parallel {
                     self.flights[index].pending.get_or_insert_default().dropped = true;
                 } else {
-                    self.drop(core, place, index);
+                    self.drop(place, index);
                 }
                 self.passed(place, module, index, before, Happened::Dropped);
                 return Ok(());
@@ -77,12 +77,20 @@ impl Convoy {
         }
     }
 
-    pub(super) fn drop(&mut self, core: &mut Core, place: &Place<'_>, index: usize) {
+    pub(super) fn drop(&mut self, place: &Place<'_>, index: usize) {
         self.keep_input(place, index);
         let flight = &mut self.flights[index];
         flight.state = State::Gone;
         self.slots[flight.slot].outcome.dropped += 1;
-        core.counters.pipeline(place.index).dropped.add(1);
+        self.families[flight.family].dropped += 1;
+    }
+
+    /// What the stage emitted for a flight goes no further, and has not been emitted.
+    pub(super) fn take_back(&mut self, index: usize, emitted: usize) {
+        let flight = &self.flights[index];
+        let emitted = u32::try_from(emitted).unwrap_or(u32::MAX);
+        self.slots[flight.slot].outcome.emitted -= emitted;
+        self.families[flight.family].emitted -= emitted;
     }
 
     /// Makes the changes of a module, all of them or none.
@@ -165,8 +173,9 @@ impl Convoy {
         }
         self.keep_input(place, index);
         let flight = &mut self.flights[index];
-        let outcome = &mut self.slots[flight.slot].outcome;
-        outcome.emitted += u32::try_from(emitted.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(emitted.len()).unwrap_or(u32::MAX);
+        self.slots[flight.slot].outcome.emitted += count;
+        self.families[flight.family].emitted += count;
         let original = flight.view.original().clone();
         let topic = flight.view.topic().clone();
         let pending = flight.pending.get_or_insert_default();

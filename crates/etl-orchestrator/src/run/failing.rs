@@ -62,7 +62,9 @@ impl Convoy {
                 } else {
                     self.keep_input(place, index);
                     self.flights[index].state = State::Gone;
-                    self.flights[index].pending = None;
+                    if let Some(pending) = self.flights[index].pending.take() {
+                        self.take_back(index, pending.emitted.len());
+                    }
                 }
             }
             ErrorHandling::SkipModule => self.skip(core, place, index, through),
@@ -95,7 +97,7 @@ impl Convoy {
         let (family, slot) = (self.flights[index].family, self.flights[index].slot);
         self.slots[slot].outcome.stopped += 1;
         core.counters.pipeline(place.index).stopped.add(1);
-        let input = self.families[family].0.take();
+        let input = self.forget(family, slot);
         let mut first = true;
         for flight in self
             .flights
@@ -113,6 +115,19 @@ impl Convoy {
                 }
             }
         }
+    }
+
+    /// Nothing of what the pipeline did for a record counts any more. Answers what entered it, if anything has changed.
+    fn forget(&mut self, family: usize, slot: usize) -> Option<View> {
+        let Family {
+            input,
+            emitted,
+            dropped,
+        } = std::mem::take(&mut self.families[family]);
+        let outcome = &mut self.slots[slot].outcome;
+        outcome.emitted -= emitted;
+        outcome.dropped -= dropped;
+        input
     }
 
     /// The time of the pipeline is over for a flight, and so for its family.
@@ -152,9 +167,8 @@ impl Convoy {
                 }
             }
             ErrorHandling::SendToDeadLetter => {
-                let input = self.families[family]
-                    .0
-                    .take()
+                let input = self
+                    .forget(family, self.flights[index].slot)
                     .unwrap_or_else(|| self.flights[index].view.clone());
                 self.dead_letter(core, place, module, index, &input, &error, false);
                 for flight in self

@@ -23,7 +23,7 @@ impl Convoy {
             };
             unchanged = false;
             if pending.dropped {
-                self.drop(core, place, index);
+                self.drop(place, index);
             } else if !pending.written.is_empty() {
                 self.merge(core, place, index, &mut pending);
             }
@@ -103,8 +103,9 @@ impl Convoy {
                 core.counters
                     .module(place.module(later).index)
                     .error(error.kind());
-                pending.emitted.clear();
+                let emitted = pending.emitted.drain(..).len();
                 flight.attempts = 1;
+                self.take_back(index, emitted);
                 self.trace(place, later, index, None, Happened::Failed(error.clone()));
                 self.settle(core, place, later, index, &error, 0);
                 self.flights[index].attempts = 0;

@@ -48,6 +48,14 @@ struct Here {
     written: Vec<(String, Vec<Op>)>,
 }
 
+/// What has become of a record that entered the pipeline.
+#[derive(Clone, Copy, Default)]
+struct Family {
+    undone: bool,
+    emitted: u32,
+    dropped: u32,
+}
+
 pub fn interpret(config: &Config, wild: u64, arrived: &Plain) -> Expected {
     let mut expected = Expected::default();
     let mut pipelines: Vec<&Pipeline> = config
@@ -79,7 +87,8 @@ fn run_pipeline(
     inputs: Vec<(Plain, String)>,
     expected: &mut Expected,
 ) -> Vec<(Plain, String)> {
-    let mut undone = vec![false; inputs.len()];
+    // Whether it is undone, and what it has emitted and dropped, by record that entered.
+    let mut families = vec![Family::default(); inputs.len()];
     let mut here: Vec<Here> = inputs
         .iter()
         .enumerate()
@@ -98,7 +107,8 @@ fn run_pipeline(
                     .is_none_or(|filter| topic.starts_with(&filter.pattern));
                 for index in 0..here.len() {
                     let at = &mut here[index];
-                    let out = at.gone || (at.dropping && !stage.parallel) || undone[at.family];
+                    let out =
+                        at.gone || (at.dropping && !stage.parallel) || families[at.family].undone;
                     if out || at.waiting || at.place != place {
                         continue;
                     }
@@ -114,7 +124,7 @@ fn run_pipeline(
                         wild,
                         &mut here,
                         index,
-                        &mut undone,
+                        &mut families,
                         expected,
                     );
                     let at = &mut here[index];
@@ -124,7 +134,7 @@ fn run_pipeline(
                     }
                 }
             }
-            let waits = |at: &Here| at.waiting && !undone[at.family];
+            let waits = |at: &Here| at.waiting && !families[at.family].undone;
             if !here.iter().any(waits) {
                 break;
             }
@@ -132,13 +142,14 @@ fn run_pipeline(
         }
         let mut next = Vec::new();
         for mut at in here {
-            if undone[at.family] {
+            if families[at.family].undone {
                 continue;
             }
             if at.dropping && !at.gone {
                 expected.dropped += 1;
+                families[at.family].dropped += 1;
             } else if !at.gone {
-                merge(pipeline, stage, &mut at, &mut undone, expected);
+                merge(pipeline, stage, &mut at, &mut families, expected);
             }
             let (family, emitted) = (at.family, std::mem::take(&mut at.emitted));
             if !at.gone && !at.dropping {
@@ -153,12 +164,12 @@ fn run_pipeline(
             );
         }
         // A family that was undone while the stage ended loses what it had already put here.
-        next.retain(|at| !undone[at.family]);
+        next.retain(|at| !families[at.family].undone);
         here = next;
     }
     let mut outputs = Vec::new();
     for (family, input) in inputs.into_iter().enumerate() {
-        if undone[family] {
+        if families[family].undone {
             outputs.push(input);
         } else {
             let of_family = here.iter().filter(|at| at.family == family);
@@ -209,7 +220,7 @@ fn call(
     wild: u64,
     here: &mut [Here],
     index: usize,
-    undone: &mut [bool],
+    families: &mut [Family],
     expected: &mut Expected,
 ) {
     let script = module.instance.custom_config["script"]
@@ -224,6 +235,7 @@ fn call(
             if !stage.parallel {
                 at.gone = true;
                 expected.dropped += 1;
+                families[at.family].dropped += 1;
             }
             return;
         }
@@ -249,6 +261,7 @@ fn call(
                         at.emitted.push(record);
                     }
                     expected.emitted += emits;
+                    families[at.family].emitted += emits;
                     return;
                 }
                 _ => (FailureKind::InvalidOutput, false),
@@ -274,7 +287,7 @@ fn call(
         at,
         kind,
         attempts,
-        undone,
+        families,
         expected,
     );
 }
@@ -288,7 +301,7 @@ fn failed(
     at: &mut Here,
     kind: FailureKind,
     attempts: u32,
-    undone: &mut [bool],
+    families: &mut [Family],
     expected: &mut Expected,
 ) {
     if pipeline.error_handling == ErrorHandling::SendToDeadLetter {
@@ -311,13 +324,24 @@ fn failed(
     match pipeline.error_handling {
         ErrorHandling::SendToDeadLetter => {
             at.gone = true;
-            at.emitted.clear();
+            take_back(at, families, expected);
         }
         _ => {
-            undone[at.family] = true;
+            // What an undone pipeline emitted and dropped has not happened.
+            let family = &mut families[at.family];
+            expected.emitted -= std::mem::take(&mut family.emitted);
+            expected.dropped -= std::mem::take(&mut family.dropped);
+            family.undone = true;
             expected.stopped += 1;
         }
     }
+}
+
+/// What the stage has emitted for a record goes no further.
+fn take_back(at: &mut Here, families: &mut [Family], expected: &mut Expected) {
+    let emitted = u32::try_from(at.emitted.drain(..).len()).expect("few");
+    families[at.family].emitted -= emitted;
+    expected.emitted -= emitted;
 }
 
 fn apply_all(record: &Plain, ops: &[Op]) -> Result<Plain, ()> {
@@ -386,7 +410,7 @@ fn merge(
     pipeline: &Pipeline,
     stage: &Stage,
     at: &mut Here,
-    undone: &mut [bool],
+    families: &mut [Family],
     expected: &mut Expected,
 ) {
     let input = at.record.clone();
@@ -400,7 +424,7 @@ fn merge(
         for earlier in 0..later {
             let count = conflicting(&input, &written[earlier], &written[later]);
             if count > 0 && stage.merge_policy == MergePolicy::Strict {
-                at.emitted.clear();
+                take_back(at, families, expected);
                 let module = written[later].module.clone();
                 failed(
                     pipeline,
@@ -409,7 +433,7 @@ fn merge(
                     at,
                     FailureKind::InvalidOutput,
                     1,
-                    undone,
+                    families,
                     expected,
                 );
                 return;
