@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use etl_abi::{Op, Verdict, names};
@@ -20,6 +20,7 @@ use etl_pool::{
     Template, Verdicts,
 };
 
+use crate::canary::Home;
 use crate::delta::{Change, NewRecord};
 use crate::failure::{FailureKind, TransformError};
 use crate::instances::{self, Instances};
@@ -45,9 +46,17 @@ pub(crate) struct Files {
     modules: HashMap<String, Option<Versions>>,
     /// Settings of that configuration that have no effect: where, and why.
     idle: Vec<(ConfigPath, String)>,
+    home: Home,
 }
 
 impl Files {
+    pub(crate) fn new(home: Home) -> Self {
+        Self {
+            home,
+            ..Self::default()
+        }
+    }
+
     /// The pool in use, and with what it was made.
     pub(crate) fn pool(&self) -> Option<&BudgetedPool> {
         self.pool.as_ref()
@@ -73,13 +82,21 @@ impl Files {
                     cache_bytes: budgets.cache_max_bytes,
                     ..PoolOptions::default()
                 };
-                Pool::new(options).map_err(|error| {
+                let pool = Pool::new(options).map_err(|error| {
                     let mut path = ConfigPath::root().key("instance_pool");
                     if error.kind() == PoolErrorKind::Cache {
                         path = path.key("cache_dir");
                     }
                     Report::new([loaded.problem(&path, error.message(), None, None)])
-                })?
+                })?;
+                // A lane that sleeps has to be woken to give up what another one needs.
+                let home = self.home.clone();
+                pool.when_wanted(move || {
+                    if let Some(orchestrator) = home.get().and_then(Weak::upgrade) {
+                        orchestrator.wake_all();
+                    }
+                });
+                pool
             }
         };
         let trial = pool.shelves();
@@ -215,9 +232,12 @@ fn make(
         message: error.message().to_owned(),
         hint: None,
     })?;
-    if let Some(trial) = trial {
+    // Where there are instances, it has started already.
+    if let Some(trial) = trial
+        && template.instances() == 0
+    {
         trial
-            .warm(&template, 1, Instant::now() + START)
+            .try_start(&template, Instant::now() + START)
             .map_err(|error| BadModule {
                 path: at("custom_config"),
                 message: format!(

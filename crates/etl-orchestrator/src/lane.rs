@@ -51,11 +51,20 @@ impl LaneContext {
         0
     }
 
-    /// Drops instances that have been idle for too long.
+    /// Drops instances that have been idle for too long, and those of configurations that are gone.
     pub(crate) fn tend(&mut self, now: Instant) {
         for (_, shelves) in &mut self.shelves {
             shelves.tend(now);
         }
+    }
+
+    /// Gives up idle instances whose place another lane waits for. Answers whether there were any.
+    pub(crate) fn give_way(&mut self) -> bool {
+        let mut given = false;
+        for (_, shelves) in &mut self.shelves {
+            given |= shelves.give_way();
+        }
+        given
     }
 }
 
@@ -214,6 +223,16 @@ impl Lane {
             groups.keep(run.convoy);
         }
         results
+    }
+
+    /// Gives up warm instances that are not needed: those that have been idle for too long, those of configurations that are gone, and
+    /// those whose place another lane waits for.
+    ///
+    /// A lane does this by itself while it works. A thread that has nothing to do for longer than some milliseconds calls it now and
+    /// then, since nobody else can: an instance belongs to its thread.
+    pub fn tend(&mut self) {
+        self.core.context.give_way();
+        self.core.context.tend(Instant::now());
     }
 
     /// Goes on with a record whose time has come; earlier is allowed and only makes its wait shorter.

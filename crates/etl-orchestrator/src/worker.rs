@@ -28,7 +28,14 @@ pub(crate) fn spawn(shared: Arc<Shared>, lane: usize) -> JoinHandle<()> {
 
 fn work(shared: &Arc<Shared>, lane: usize) {
     let mut core = shared.core();
+    let mut generation = 0;
     loop {
+        // What only former configurations used takes the place of nothing that is in use.
+        let present = shared.live.load().program.generation;
+        if generation != present {
+            generation = present;
+            core.context.tend(Instant::now());
+        }
         for Warming { snapshot, done } in take_warming(shared, lane) {
             warm(&snapshot, &mut core);
             // Whoever asked may have stopped waiting.
@@ -39,11 +46,12 @@ fn work(shared: &Arc<Shared>, lane: usize) {
             shared.work.notify_one();
             return;
         }
-        let Some(entry) = next(shared, &mut core, lane) else {
+        let Some(entry) = next(shared, &mut core, lane, generation) else {
             return;
         };
         if let Some(entry) = entry {
             run(shared, &mut core, entry);
+            core.context.give_way();
         }
     }
 }
@@ -59,13 +67,14 @@ fn take_warming(shared: &Shared, lane: usize) -> Vec<Warming> {
         .unwrap_or_default()
 }
 
-/// Whether the lane shall make instances ready, or end.
-fn has_other_work(shared: &Shared, lane: usize) -> bool {
+/// Whether the lane shall make instances ready, let go of those of a former configuration, or end.
+fn has_other_work(shared: &Shared, lane: usize, generation: u64) -> bool {
     let warming = shared
         .warming
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     lane >= shared.lanes.load(Ordering::Relaxed)
+        || generation != shared.live.load().program.generation
         || warming.get(lane).is_some_and(|warming| !warming.is_empty())
 }
 
@@ -74,10 +83,10 @@ fn has_other_work(shared: &Shared, lane: usize) -> bool {
     clippy::option_option,
     reason = "go on with this, go on with something else, end"
 )]
-fn next(shared: &Shared, core: &mut Core, lane: usize) -> Option<Option<Entry>> {
+fn next(shared: &Shared, core: &mut Core, lane: usize, generation: u64) -> Option<Option<Entry>> {
     let mut queue = shared.queue();
     loop {
-        if has_other_work(shared, lane) {
+        if has_other_work(shared, lane, generation) {
             return Some(None);
         }
         let now = core.now();
@@ -110,6 +119,9 @@ fn next(shared: &Shared, core: &mut Core, lane: usize) -> Option<Option<Entry>> 
             drop(queue);
             core.context.tend(Instant::now());
             queue = shared.queue();
+        } else if core.context.give_way() {
+            // Dropping an instance takes microseconds, and happens only while another lane waits for its place.
+            continue;
         }
     }
 }

@@ -4,7 +4,7 @@
 //! mutex, because making the instance costs a thousand times as much. A permit gives itself back on drop.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes that guests have together: those of one template, which count for the whole pool too, or those of the pool.
@@ -68,6 +68,18 @@ pub(crate) struct InstanceBudget {
     state: Mutex<State>,
     freed: Condvar,
     waiting: AtomicU64,
+    /// Threads that wait for an instance to go, of any template.
+    wanting: AtomicU64,
+    wanted: OnceLock<Wanted>,
+}
+
+/// Who is told when a thread begins to wait for an instance to go.
+struct Wanted(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Wanted {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Wanted")
+    }
 }
 
 #[derive(Debug)]
@@ -136,7 +148,20 @@ impl InstanceBudget {
             }),
             freed: Condvar::new(),
             waiting: AtomicU64::new(0),
+            wanting: AtomicU64::new(0),
+            wanted: OnceLock::new(),
         }
+    }
+
+    /// Whom to tell when a thread begins to wait for an instance to go. Only the first that is given is told.
+    pub(crate) fn when_wanted(&self, tell: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.wanted.set(Wanted(tell));
+    }
+
+    /// Whether a thread waits for an instance to go, of whatever template.
+    #[inline]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanting.load(Ordering::Relaxed) > 0
     }
 
     /// Whether a thread waits for any instance to go.
@@ -200,8 +225,13 @@ impl InstanceBudget {
             Refusal::Pool => (left.min(LOOK_AGAIN), &self.waiting),
         };
         waiting.fetch_add(1, Ordering::Relaxed);
+        self.wanting.fetch_add(1, Ordering::Relaxed);
+        if let Some(Wanted(tell)) = self.wanted.get() {
+            tell();
+        }
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.freed.wait_timeout(state, time));
+        self.wanting.fetch_sub(1, Ordering::Relaxed);
         waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -281,6 +281,12 @@ impl<E: Engine> Pool<E> {
         Shelves::new(Arc::clone(self))
     }
 
+    /// Whom to tell when a lane begins to wait for an instance to go: it is called on the waiting thread, again and again as long as
+    /// the wait lasts, and should see to it that lanes which are idle [give way](Shelves::give_way). Set once; later ones are not told.
+    pub fn when_wanted(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.instances.when_wanted(Box::new(tell));
+    }
+
     /// Instances that are alive now, over all lanes.
     pub fn instances(&self) -> usize {
         self.instances.live()

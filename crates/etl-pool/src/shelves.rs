@@ -164,7 +164,8 @@ impl<E: Engine> Shelves<E> {
         self.call_apart(template, records, apart, deadline)
     }
 
-    /// Makes up to `count` instances of the template ready on this lane. Answers how many there are.
+    /// Makes up to `count` instances of the template ready on this lane. Answers how many there are. Waits for `creation_rate_limit`,
+    /// but not for another lane's instance to go: that one is as good as what would take its place.
     ///
     /// # Errors
     /// Why the next one could not be made; the ones before it stay.
@@ -180,6 +181,39 @@ impl<E: Engine> Shelves<E> {
             self.shelf(template).idle.push(slot);
         }
         Ok(self.shelf(template).idle.len())
+    }
+
+    /// Makes an instance of the template, waiting for a place like a call, and drops it again: whether it starts.
+    ///
+    /// # Errors
+    /// Why it does not, or that there was no place in time.
+    pub fn try_start(
+        &mut self,
+        template: &Arc<Template<E>>,
+        deadline: Instant,
+    ) -> Result<(), CallError> {
+        self.make(template, Spare::Any, deadline).map(drop)
+    }
+
+    /// Gives up idle instances for which another lane waits, and those whose template is gone. Answers whether there were any.
+    ///
+    /// A lane gives up what it has just used by itself; one that has done something else, or nothing, calls this. It costs next to
+    /// nothing as long as nobody waits.
+    pub fn give_way(&mut self) -> bool {
+        if !self.pool.instances.is_wanted() {
+            return false;
+        }
+        let mut given = false;
+        for shelf in &mut self.shelves {
+            let template = shelf.template.upgrade();
+            if template.is_none_or(|template| template.budget.is_awaited())
+                && !shelf.idle.is_empty()
+            {
+                shelf.idle.remove(0);
+                given = true;
+            }
+        }
+        given || self.pool.instances.is_awaited() && self.give_up_one(|_| true)
     }
 
     /// Drops instances that have been idle for too long, and those whose template is gone.
@@ -319,7 +353,8 @@ impl<E: Engine> Shelves<E> {
             if given_up {
                 continue;
             }
-            if Instant::now() >= deadline {
+            let waits = matches!((refusal, spare), (Refusal::Rate(_), _) | (_, Spare::Any));
+            if !waits || Instant::now() >= deadline {
                 if let Some(reason) = reason {
                     return Err(reason);
                 }
