@@ -217,7 +217,7 @@ impl Watch {
                 // What has changed since it was looked at is news next time.
                 contents.entry(file).or_insert(digest);
             }
-            contents.retain(|file, _| files.contents_name(file));
+            contents.retain(|file, digest| files.has(file, digest.is_some()));
         }
         self.follow(&files);
         self.contents = contents;
@@ -227,11 +227,13 @@ impl Watch {
 }
 
 impl Files {
-    fn contents_name(&self, file: &Path) -> bool {
+    /// Whether [`contents`](Self::contents) lists a file: one in a folder only as long as it is there.
+    fn has(&self, file: &Path, is_there: bool) -> bool {
+        let parent = file.parent();
         self.files.contains(file)
-            || file
-                .parent()
-                .is_some_and(|parent| self.folders.contains(parent))
+            || is_there
+                && is_document(file)
+                && parent.is_some_and(|parent| self.folders.contains(parent))
     }
 }
 

@@ -276,6 +276,34 @@ fn a_pipeline_that_is_gone_has_no_metrics_any_more() {
 }
 
 #[test]
+fn whoever_holds_connections_keeps_nobody_out() {
+    let desk = Desk::new();
+    desk.module("keep", KEEP)
+        .module("trap", TRAP)
+        .module("next", &KEEP.replace("1024", "2048"))
+        .put("etl.toml", CONFIGURATION);
+    let mut running = Running::start(&desk);
+    // As many as there may be and some more; none of them asks for anything.
+    let held: Vec<TcpStream> = (0..80)
+        .map(|_| TcpStream::connect(&running.address).expect("connects"))
+        .collect();
+    let mut stream = TcpStream::connect(&running.address).expect("connects");
+    // Half of the time after which a connection that says nothing is cut off anyway.
+    stream
+        .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+        .expect("a timeout");
+    write!(stream, "GET /healthz HTTP/1.1\r\n\r\n").expect("writes");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .expect("an answer in time");
+    assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    drop(held);
+    drop(running.stdin);
+    assert!(running.child.wait().expect("ends").success());
+}
+
+#[test]
 fn an_address_in_use_is_said() {
     let desk = Desk::new();
     desk.module("keep", KEEP)

@@ -157,8 +157,12 @@ impl Running {
     }
 
     fn with(desk: &Desk, more: &[&str]) -> Self {
+        Self::of("etl.toml", desk, more)
+    }
+
+    fn of(configuration: &str, desk: &Desk, more: &[&str]) -> Self {
         let mut child = desk
-            .command(&[&["run", "etl.toml", "--from", "-", "--to", "-"], more].concat())
+            .command(&[&["run", configuration, "--from", "-", "--to", "-"], more].concat())
             .stdin(Stdio::piped())
             .spawn()
             .expect("etl starts");
@@ -299,6 +303,30 @@ fn watch_follows_the_configuration_and_its_modules() {
         "{}",
         said.stderr
     );
+}
+
+#[test]
+fn a_file_that_goes_is_one_change() {
+    let desk = desk();
+    let extra = "pipeline_id = \"extra\"\nstages = [{ priority = 0, modules = [{ module_id = \"one\", topic_filters = [{ filter_type = \"Prefix\", pattern = \"extra.\" }] }] }]\n";
+    desk.put("pipelines/extra.toml", extra);
+    let mut running = Running::of(".", &desk, &["--watch"]);
+    let record = r#"{"topic":"extra.a","value":0}"#;
+    let answers = |running: &mut Running, digit: char| {
+        running.send(record) == format!(r#"{{"topic":"extra.a","value":{digit}}}"#)
+    };
+    assert!(answers(&mut running, '1'));
+    std::fs::remove_file(desk.path("pipelines/extra.toml")).expect("removed");
+    wait_until(|| answers(&mut running, '0'));
+    // Time enough for a second look.
+    for _ in 0..70 {
+        assert!(answers(&mut running, '0'));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    drop(running.stdin);
+    said(running.child.wait_with_output().expect("etl ends"))
+        .ends_with(0)
+        .complains(&["loaded again: generation 2", ", generation 2\n"]);
 }
 
 fn wait_until(mut holds: impl FnMut() -> bool) {

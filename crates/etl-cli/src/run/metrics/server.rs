@@ -1,8 +1,12 @@
 //! The HTTP side: three paths, one request a connection.
 //!
 //! Enough of HTTP/1.1 for a collector of metrics and for probes, and no more: the first line says what is wanted, headers are read and
-//! not looked at, and the connection is closed after the answer. Whoever is slow, or says more than a request needs, is cut off.
+//! not looked at, and the connection is closed after the answer. Whoever is slow, or says more than a request needs, is cut off; where
+//! all connections are taken, the oldest one makes room, so that nobody can keep a collector or a probe out by holding them.
+//!
+//! Adding up and writing out happens on threads for such work, one answer at a time: the runtime's own carry records.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +14,18 @@ use std::time::Duration;
 use etl_orchestrator::Orchestrator;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::{Recorder, process};
 use crate::run::summary::reasons;
 
-/// For a request to come, and for an answer to be taken.
+/// For a request to come and its answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A request with its headers may have so many bytes.
 const LONGEST_REQUEST: usize = 16 << 10;
-/// Connections at once; more wait.
+/// Connections at once; one more, and the oldest is cut off.
 const CONNECTIONS: usize = 64;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -37,6 +42,8 @@ pub struct Server {
 struct Site {
     recorder: Recorder,
     orchestrator: Arc<Orchestrator>,
+    /// Held while an answer is made.
+    desk: Arc<Mutex<()>>,
 }
 
 struct Answer {
@@ -59,6 +66,7 @@ impl Server {
             site: Arc::new(Site {
                 recorder,
                 orchestrator,
+                desk: Arc::default(),
             }),
         })
     }
@@ -70,20 +78,23 @@ impl Server {
 
     /// Serves for ever.
     pub async fn run(self) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut open: VecDeque<AbortHandle> = VecDeque::new();
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else {
-                return;
-            };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let site = self.site.clone();
-                    tokio::spawn(async move {
-                        if let Err(error) = site.serve(stream).await {
+                    open.retain(|connection| !connection.is_finished());
+                    if open.len() >= CONNECTIONS
+                        && let Some(oldest) = open.pop_front()
+                    {
+                        oldest.abort();
+                    }
+                    let serving = self.site.clone().serve(stream);
+                    let connection = tokio::spawn(async move {
+                        if let Err(error) = timeout(PATIENCE, serving).await.unwrap_or_else(late) {
                             tracing::debug!(%error, "a connection for metrics ended");
                         }
-                        drop(place);
                     });
+                    open.push_back(connection.abort_handle());
                 }
                 Err(error) => {
                     // Too many open files, mostly: it passes.
@@ -95,16 +106,20 @@ impl Server {
     }
 }
 
+fn late(_: tokio::time::error::Elapsed) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::TimedOut.into())
+}
+
 impl Site {
-    async fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        let Some(request) = timeout(PATIENCE, read(&mut stream)).await?? else {
+    async fn serve(self: Arc<Self>, mut stream: TcpStream) -> std::io::Result<()> {
+        let Some(request) = read(&mut stream).await? else {
             return Ok(());
         };
         let mut words = request.split(' ');
         let (method, target) = (words.next(), words.next().unwrap_or_default());
         let path = target.split('?').next().unwrap_or_default();
         let answer = match method {
-            Some("GET" | "HEAD") => self.answer(path),
+            Some("GET" | "HEAD") => self.clone().answer_apart(path.to_owned()).await?,
             _ => Answer {
                 status: "405 Method Not Allowed",
                 kind: TEXT,
@@ -122,12 +137,20 @@ impl Site {
         } else {
             &answer.body
         };
-        timeout(PATIENCE, async {
-            stream.write_all(head.as_bytes()).await?;
-            stream.write_all(body.as_bytes()).await?;
-            stream.shutdown().await
-        })
-        .await?
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body.as_bytes()).await?;
+        stream.shutdown().await
+    }
+
+    /// Makes an answer away from the threads of the runtime.
+    async fn answer_apart(self: Arc<Self>, path: String) -> std::io::Result<Answer> {
+        let desk = self.desk.clone().lock_owned().await;
+        let answer = tokio::task::spawn_blocking(move || {
+            // Here, because whoever asked may be cut off while it is made.
+            let _desk = desk;
+            self.answer(&path)
+        });
+        answer.await.map_err(std::io::Error::other)
     }
 
     fn answer(&self, path: &str) -> Answer {
