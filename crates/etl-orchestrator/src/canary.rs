@@ -10,8 +10,9 @@
 //! which is counted.
 
 use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -19,12 +20,15 @@ use etl_config::{Canary, CanaryMode};
 use rustc_hash::FxHasher;
 use smallvec::SmallVec;
 
-use crate::failure::FailureKind;
+use crate::failure::{FailureKind, TransformError};
 use crate::instances::Instances;
 use crate::lane::LaneContext;
 use crate::orchestrator::Orchestrator;
 use crate::transform::{Reply, Transform};
 use crate::view::View;
+
+/// The thread that calls shadows looks this often whether it holds an instance too many.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// Batches that wait for a shadow, at most; it misses the others.
 const SHADOW_BACKLOG: u64 = 64;
@@ -321,7 +325,7 @@ fn whole(mut replies: Vec<Reply>, records: usize) -> Vec<Reply> {
         replies.resize_with(records, || Reply::Keep);
     }
     if replies.len() != records {
-        let error = crate::failure::TransformError::new(
+        let error = TransformError::new(
             FailureKind::InvalidOutput,
             "the module answered for another number of records",
         );
@@ -391,7 +395,17 @@ impl Minder {
 
 fn mind(tasks: &Receiver<Task>, home: &Home) {
     let mut lane = LaneContext::default();
-    while let Ok(task) = tasks.recv() {
+    loop {
+        let task = match tasks.recv_timeout(GLANCE) {
+            Ok(task) => task,
+            // It keeps no instance that nobody needs, nor one whose place somebody waits for.
+            Err(RecvTimeoutError::Timeout) => {
+                lane.tend(Instant::now());
+                lane.give_way();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         match task {
             Task::Shadow {
                 versions,
@@ -420,9 +434,16 @@ fn compare(lane: &mut LaneContext, versions: &OnTrial, shown: &[(View, Reply)], 
     let trial = &versions.trial;
     for (view, expected) in shown {
         let mut replies = Vec::with_capacity(1);
-        versions
-            .canary
-            .call(lane, &[view], Instant::now() + time, &mut replies);
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            let deadline = Instant::now() + time;
+            versions.canary.call(lane, &[view], deadline, &mut replies);
+        }));
+        if called.is_err() {
+            // Whatever the panic left half done is thrown away; the version has failed for this record, and the others have their turn.
+            *lane = LaneContext::default();
+            let error = TransformError::new(FailureKind::Trap, "the module panicked");
+            replies = vec![Reply::Fail(error)];
+        }
         let counted = handled(1, &replies);
         let answer = whole(replies, 1).pop().unwrap_or(Reply::Keep);
         if !same(expected, &answer) {

@@ -42,9 +42,16 @@ pub(crate) struct Modules {
     /// Those of the configuration that is being built.
     attempt: HashMap<BreakerKey, Arc<Breaker>>,
     trials: SharedTrials,
-    /// Where trials find the orchestrator, and the thread that minds them once there is one.
+    /// Where trials and pools find the orchestrator, and the thread that minds them once there is one.
     home: Home,
     minder: Option<Minder>,
+}
+
+/// What a configuration used that lives longer than it: its pool, and its circuit breakers as they are.
+#[derive(Clone)]
+pub(crate) struct Keepsake {
+    pool: Option<BudgetedPool>,
+    breakers: HashMap<BreakerKey, Arc<Breaker>>,
 }
 
 /// Pipeline, priority and module, which of several such uses it is, and what it is set to.
@@ -64,7 +71,8 @@ enum Source {
 
 impl Modules {
     pub(crate) fn new(given: Option<TransformFor>, trials: SharedTrials, home: Home) -> Self {
-        let source = given.map_or_else(|| Source::Files(Box::default()), Source::Given);
+        let files = || Source::Files(Box::new(Files::new(home.clone())));
+        let source = given.map_or_else(files, Source::Given);
         Self {
             source,
             breakers: HashMap::new(),
@@ -98,18 +106,27 @@ impl Modules {
         }
     }
 
+    /// What a configuration that is in force needs to come back as it was.
+    pub(crate) fn keepsake(&self) -> Keepsake {
+        Keepsake {
+            pool: self.pool(),
+            breakers: self.breakers.clone(),
+        }
+    }
+
+    /// Goes back to what was in use before.
+    pub(crate) fn go_back(&mut self, keepsake: Keepsake) {
+        if let Source::Files(files) = &mut self.source {
+            files.use_pool(keepsake.pool);
+        }
+        self.breakers = keepsake.breakers;
+    }
+
     /// The pool of the configuration that was built last, and with what it was made.
     pub(crate) fn pool(&self) -> Option<BudgetedPool> {
         match &self.source {
             Source::Given(_) => None,
             Source::Files(files) => files.pool().cloned(),
-        }
-    }
-
-    /// Goes back to a pool that was in use before.
-    pub(crate) fn use_pool(&mut self, pool: Option<BudgetedPool>) {
-        if let Source::Files(files) = &mut self.source {
-            files.use_pool(pool);
         }
     }
 

@@ -161,7 +161,7 @@ impl Orchestrator {
     }
 
     /// Goes back to a configuration that was in force before, exactly as it was: the same bytes of the same modules, whatever is in
-    /// their files now.
+    /// their files now. Its circuit breakers are what they were when they were last in use.
     ///
     /// # Errors
     /// `Conflict`; `Unknown` where it is not kept any more, see [`generations`](Self::generations).
@@ -171,16 +171,16 @@ impl Orchestrator {
         options: &ChangeOptions,
     ) -> Result<Changed, ChangeError> {
         let mut control = self.expecting(options)?;
-        let Some((snapshot, pool)) = control.history.find(generation) else {
+        let Some((snapshot, keepsake)) = control.history.find(generation) else {
             return Err(ChangeError::new(
                 ChangeErrorKind::Unknown,
                 format!("generation {generation} is not kept"),
             ));
         };
         let next = self.generation() + 1;
-        let snapshot = snapshot.renumbered(next);
+        let (snapshot, keepsake) = (snapshot.renumbered(next), keepsake.clone());
         if !options.dry_run {
-            control.modules.use_pool(pool);
+            control.modules.go_back(keepsake);
             control.modules.resume_trials(&snapshot.program);
             let cause = format!("back to generation {generation}");
             self.put(&mut control, &snapshot, said(options, &cause));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::Orchestrator;
-use crate::files::BudgetedPool;
+use crate::modules::Keepsake;
 use crate::snapshot::Snapshot;
 
 /// Generations that are kept, the one in force among them.
@@ -80,32 +80,28 @@ pub(super) struct History(VecDeque<Kept>);
 
 struct Kept {
     snapshot: Arc<Snapshot>,
-    pool: Option<BudgetedPool>,
+    keepsake: Keepsake,
     since: i64,
     cause: String,
 }
 
 impl History {
-    pub(super) fn begin(
-        snapshot: &Arc<Snapshot>,
-        pool: Option<BudgetedPool>,
-        unix_ms: i64,
-    ) -> Self {
+    pub(super) fn begin(snapshot: &Arc<Snapshot>, keepsake: Keepsake, unix_ms: i64) -> Self {
         let mut history = Self(VecDeque::new());
-        history.add(snapshot, pool, "start", unix_ms);
+        history.add(snapshot, keepsake, "start", unix_ms);
         history
     }
 
     pub(super) fn add(
         &mut self,
         snapshot: &Arc<Snapshot>,
-        pool: Option<BudgetedPool>,
+        keepsake: Keepsake,
         cause: &str,
         unix_ms: i64,
     ) {
         self.0.push_back(Kept {
             snapshot: snapshot.clone(),
-            pool,
+            keepsake,
             since: unix_ms,
             cause: cause.to_owned(),
         });
@@ -114,12 +110,12 @@ impl History {
         }
     }
 
-    /// A configuration that is kept, and its pool.
-    pub(super) fn find(&self, generation: u64) -> Option<(&Arc<Snapshot>, Option<BudgetedPool>)> {
+    /// A configuration that is kept, and what it used.
+    pub(super) fn find(&self, generation: u64) -> Option<(&Arc<Snapshot>, &Keepsake)> {
         self.0
             .iter()
             .find(|kept| kept.snapshot.program.generation == generation)
-            .map(|kept| (&kept.snapshot, kept.pool.clone()))
+            .map(|kept| (&kept.snapshot, &kept.keepsake))
     }
 }
 

@@ -81,9 +81,10 @@ impl Orchestrator {
         self.warm(snapshot);
         self.shared.live.store(snapshot.clone());
         let pool = control.modules.pool();
-        self.use_pool(pool.as_ref().map(|(_, pool)| pool.clone()));
+        self.use_pool(pool.map(|(_, pool)| pool));
         let unix_ms = self.shared.clock.unix_ms();
-        control.history.add(snapshot, pool, cause, unix_ms);
+        let keepsake = control.modules.keepsake();
+        control.history.add(snapshot, keepsake, cause, unix_ms);
         self.shared.queue().set_bounds(bounds(&snapshot.loaded));
         self.shared.work.notify_all();
         self.shared.hub.prune(&snapshot.program);
