@@ -9,6 +9,7 @@ pub struct AdapterError {
     kind: AdapterErrorKind,
     message: String,
     source: Option<io::Error>,
+    permanent: bool,
 }
 
 /// What kind of failure it was.
@@ -31,6 +32,16 @@ pub enum AdapterErrorKind {
     Closed,
     /// The engine went away while it had records.
     Engine,
+    /// Nobody answers: a refused connection, a server that is starting, a time that ran out.
+    Unavailable,
+    /// Wrong credentials, or a right that is missing.
+    Unauthorized,
+    /// Another process has it.
+    InUse,
+    /// What is stored there is not what this program wrote.
+    Corrupt,
+    /// What was asked for is nothing that this adapter can do.
+    Unsupported,
     /// Anything else that the system reported.
     Io,
 }
@@ -42,6 +53,7 @@ impl AdapterError {
             kind,
             message: message.into(),
             source: None,
+            permanent: false,
         }
     }
 
@@ -58,12 +70,19 @@ impl AdapterError {
                 AdapterErrorKind::StorageFull
             }
             io::ErrorKind::BrokenPipe => AdapterErrorKind::Closed,
+            io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::TimedOut => AdapterErrorKind::Unavailable,
             _ => AdapterErrorKind::Io,
         };
         Self {
             kind,
             message: format!("{doing}: {error}"),
             source: Some(error),
+            permanent: false,
         }
     }
 
@@ -72,9 +91,24 @@ impl AdapterError {
         self.kind
     }
 
-    /// Whether the same call can succeed later without anybody changing anything but the room on a disk.
+    /// The same error, of another kind: where an adapter knows better than the system.
+    #[must_use]
+    pub fn with_kind(mut self, kind: AdapterErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The same error, that will not pass: after it there is nothing to try again with.
+    #[must_use]
+    pub fn permanent(mut self) -> Self {
+        self.permanent = true;
+        self
+    }
+
+    /// Whether the same call can succeed later without anybody changing anything but the room on a disk or whether a server runs.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, AdapterErrorKind::StorageFull)
+        let passes = [AdapterErrorKind::StorageFull, AdapterErrorKind::Unavailable];
+        !self.permanent && passes.contains(&self.kind)
     }
 }
 

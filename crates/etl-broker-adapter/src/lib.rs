@@ -12,17 +12,22 @@ mod counters;
 mod error;
 pub mod file;
 mod interceptor;
-mod invalid;
+mod letters;
 pub mod line;
 mod runner;
 mod sink;
 mod source;
+mod status;
 mod url;
 
 pub use counters::{Counters, Counts};
 pub use error::{AdapterError, AdapterErrorKind};
 pub use interceptor::{Disposition, Interceptor};
-pub use runner::{Ended, Runner, RunnerOptions, StopHandle};
-pub use sink::Sink;
-pub use source::{AckToken, BoxFuture, InvalidRecord, Item, Pulled, Source};
+pub use runner::{Backoff, Ended, Runner, RunnerOptions, StopHandle};
+pub use sink::{Origin, Output, Outputs, Refused, Sink};
+pub use source::{
+    AckToken, Batch, BoxFuture, Demand, InvalidRecord, Item, Lag, PartitionKey, Positions, Pulled,
+    REDELIVERED, Revocation, Source,
+};
+pub use status::{Role, Status, Waiting};
 pub use url::AdapterUrl;

@@ -1,11 +1,15 @@
 //! `file:` as a user meets it: what is read, what is written, and what is said where that cannot be done.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use etl_broker_adapter::file::{FileSink, FileSource, refuse_same_file, same_output};
-use etl_broker_adapter::{AdapterError, AdapterErrorKind, AdapterUrl, Item, Sink, Source};
+use etl_broker_adapter::{
+    AdapterError, AdapterErrorKind, AdapterUrl, Demand, Item, Origin, Output, Outputs, Pulled,
+    Sink, Source,
+};
 use etl_orchestrator::Record;
 use tempfile::TempDir;
 
@@ -20,25 +24,39 @@ fn folder() -> TempDir {
 async fn read(from: &AdapterUrl, batch: usize, limit: Option<usize>) -> Vec<Item> {
     let mut source = FileSource::open(from, limit).expect("opens");
     let mut items = Vec::new();
-    while let Some(pulled) = source.pull(batch).await.expect("reads") {
+    let paused = HashSet::new();
+    let demand = Demand {
+        records: batch,
+        bytes: usize::MAX,
+        paused: &paused,
+    };
+    while let Pulled::Batch(pulled) = source.pull(demand).await.expect("reads") {
         assert!((1..=batch).contains(&pulled.items.len()));
         items.extend(pulled.items);
     }
-    assert!(
-        source
-            .pull(batch)
-            .await
-            .expect("stays at the end")
-            .is_none()
-    );
+    let again = source.pull(demand).await.expect("stays at the end");
+    assert!(matches!(again, Pulled::End));
     items
+}
+
+fn outputs(records: &[Arc<Record>]) -> Outputs {
+    let output = |record: &Arc<Record>| Output {
+        record: record.clone(),
+        origin: Origin {
+            partition: Default::default(),
+            position: record.offset,
+            index: 0,
+        },
+    };
+    records.iter().map(output).collect()
 }
 
 async fn write(to: &AdapterUrl, records: &[Arc<Record>], batch: usize) -> Result<(), AdapterError> {
     let mut sink = FileSink::create(to)?;
     for records in records.chunks(batch) {
-        sink.write(records.to_vec()).await?;
+        sink.write(outputs(records)).await?;
     }
+    assert_eq!(sink.confirm().await?, []);
     sink.finish().await
 }
 
@@ -201,17 +219,19 @@ async fn an_output_keeps_what_it_holds_until_something_is_written_or_confirmed()
 async fn a_full_disk_is_reported_once_as_itself_and_then_as_closed() {
     let record = Arc::new(Record::new("t", "{}"));
     let mut sink = FileSink::create(&url(Path::new("/dev/full"))).expect("opens");
-    sink.write(vec![record.clone()]).await.expect("is taken");
+    sink.write(outputs(&[record.clone()]))
+        .await
+        .expect("is taken");
     let error = sink.confirm().await.expect_err("cannot be confirmed");
     assert_eq!(error.kind(), AdapterErrorKind::StorageFull);
-    assert!(error.is_retryable());
+    assert!(!error.is_retryable());
     assert!(
         error
             .to_string()
             .starts_with("cannot write file:/dev/full: No space left on device"),
         "{error}"
     );
-    let error = sink.write(vec![record]).await.expect_err("is closed");
+    let error = sink.write(outputs(&[record])).await.expect_err("is closed");
     assert!(
         error.to_string().contains("this output is closed"),
         "{error}"

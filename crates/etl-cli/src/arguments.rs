@@ -156,6 +156,16 @@ pub struct RunOptions {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch: u32,
 
+    /// Records in flight at most, from being read to being safe; what is in flight when the process
+    /// dies comes again where the source can do that
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub in_flight: u32,
+
+    /// Make a dead letter of a record that was given out so many times and never acknowledged, instead
+    /// of trying it again
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_deliveries: Option<u32>,
+
     /// Threads that run modules [default: engine.lanes of the configuration, or one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub lanes: Option<u32>,

@@ -46,11 +46,8 @@ pub fn run(engine: &Arc<Orchestrator>, from: &Path, batch: usize) -> (Counts, St
     let source = FileSource::open(&url(from.to_owned()), None).expect("opens");
     let sink = FileSink::create(&url(to.clone())).expect("opens");
     let dead_letters = FileSink::create(&url(failed.clone())).expect("opens");
-    let options = RunnerOptions {
-        batch,
-        batches_in_flight: 2 * engine.lanes() + 2,
-        invalid_topic: "invalid.dlq".into(),
-    };
+    let mut options = RunnerOptions::default();
+    options.batch = batch;
     let runner = Runner::new(
         engine.clone(),
         Box::new(source),

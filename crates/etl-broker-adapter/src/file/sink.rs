@@ -2,13 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::thread;
 
-use etl_orchestrator::Record;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{AdapterError, AdapterUrl, BoxFuture, Sink, line};
+use crate::{AdapterError, AdapterUrl, BoxFuture, Outputs, Refused, Sink, line};
 
 /// Batches on their way to the writing thread.
 const BATCHES_AHEAD: usize = 8;
@@ -23,7 +21,7 @@ pub struct FileSink {
 }
 
 enum Job {
-    Write(Vec<Arc<Record>>),
+    Write(Outputs),
     /// Answered when all that was written before has been handed to the system; `true`: and synced to the disk.
     Confirm(bool, oneshot::Sender<()>),
 }
@@ -59,7 +57,9 @@ impl FileSink {
             .spawn(move || {
                 if let Err(error) = writing.run(queue) {
                     // The receiver is gone only when nobody asks any more.
-                    let _ = failed.send(AdapterError::from_io(doing, error));
+                    let error = AdapterError::from_io(doing, error);
+                    // How much of a line was written is not known, so nothing can be written after it.
+                    let _ = failed.send(error.permanent());
                 }
             })
             .map_err(|error| AdapterError::from_io("cannot start the writing thread", error))?;
@@ -101,12 +101,16 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
-    fn write(&mut self, records: Vec<Arc<Record>>) -> BoxFuture<'_, Result<(), AdapterError>> {
-        Box::pin(self.submit(Job::Write(records)))
+    fn write(&mut self, outputs: Outputs) -> BoxFuture<'_, Result<(), AdapterError>> {
+        Box::pin(self.submit(Job::Write(outputs)))
     }
 
-    fn confirm(&mut self) -> BoxFuture<'_, Result<(), AdapterError>> {
-        Box::pin(self.confirmed(false))
+    /// A line can carry every record.
+    fn confirm(&mut self) -> BoxFuture<'_, Result<Vec<Refused>, AdapterError>> {
+        Box::pin(async move {
+            self.confirmed(false).await?;
+            Ok(Vec::new())
+        })
     }
 
     fn finish(&mut self) -> BoxFuture<'_, Result<(), AdapterError>> {
@@ -134,9 +138,9 @@ impl Writing {
                 emptied = true;
             }
             match job {
-                Job::Write(records) => {
-                    for record in records {
-                        line::encode(&record, &mut self.buffer);
+                Job::Write(outputs) => {
+                    for output in outputs.iter() {
+                        line::encode(&output.record, &mut self.buffer);
                         if self.buffer.len() >= WRITE_BYTES {
                             self.flush()?;
                         }

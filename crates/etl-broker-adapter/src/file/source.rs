@@ -6,12 +6,13 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::thread;
 
+use etl_orchestrator::Record;
 use tokio::sync::mpsc;
 
 use crate::line::{self, Line, LineReader};
 use crate::{
-    AckToken, AdapterError, AdapterErrorKind, AdapterUrl, BoxFuture, InvalidRecord, Item, Pulled,
-    Source,
+    AckToken, AdapterError, AdapterErrorKind, AdapterUrl, Batch, BoxFuture, Demand, InvalidRecord,
+    Item, PartitionKey, Pulled, Source,
 };
 
 /// Read buffers decoded ahead of what is asked for.
@@ -20,9 +21,12 @@ const CHUNKS_AHEAD: usize = 4;
 /// The limit of a line unless one is set: 16 MiB.
 pub(crate) const DEFAULT_MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 
-type Chunk = Result<Pulled, AdapterError>;
+/// The only partition.
+const PARTITION: PartitionKey = PartitionKey(0);
 
-/// A file, or standard input, of record lines.
+type Chunk = Result<Batch, AdapterError>;
+
+/// A file, or standard input, of record lines: one partition, so that what comes out has the order of what went in.
 ///
 /// Empty lines are skipped. A line that is not a record comes out as an [`InvalidRecord`], with file and line.
 pub struct FileSource {
@@ -63,6 +67,7 @@ impl FileSource {
             place,
             doing: doing(),
             next: 0,
+            told: 0,
         };
         thread::Builder::new()
             .name("etl-source".to_owned())
@@ -79,37 +84,50 @@ impl FileSource {
     fn take(&mut self, chunk: Chunk) -> Result<(), AdapterError> {
         let chunk = chunk?;
         self.waiting.extend(chunk.items);
-        self.bytes_read = chunk.bytes_read;
+        self.bytes_read += chunk.bytes_read;
         Ok(())
     }
 }
 
 impl Source for FileSource {
-    fn pull(&mut self, max: usize) -> BoxFuture<'_, Result<Option<Pulled>, AdapterError>> {
+    fn pull<'a>(&'a mut self, demand: Demand<'a>) -> BoxFuture<'a, Result<Pulled, AdapterError>> {
         Box::pin(async move {
+            if demand.paused.contains(&PARTITION) {
+                return std::future::pending().await;
+            }
             while self.waiting.is_empty() {
                 match self.chunks.recv().await {
                     Some(chunk) => self.take(chunk)?,
-                    None => return Ok(None),
+                    None => return Ok(Pulled::End),
                 }
             }
             // What has been read already fills the batch up; what has not is not waited for.
-            while self.waiting.len() < max {
+            while self.waiting.len() < demand.records {
                 match self.chunks.try_recv() {
                     Ok(chunk) => self.take(chunk)?,
                     Err(_) => break,
                 }
             }
-            let count = self.waiting.len().min(max.max(1));
-            Ok(Some(Pulled {
+            let mut bytes = 0;
+            let fits = |item: &&Item| {
+                let room = bytes < demand.bytes;
+                bytes += match &item.content {
+                    Ok(record) => record.weight(),
+                    Err(invalid) => invalid.bytes.len(),
+                };
+                room
+            };
+            let fitting = self.waiting.iter().take(demand.records).take_while(fits);
+            let count = fitting.count().max(1);
+            Ok(Pulled::Batch(Batch {
                 items: self.waiting.drain(..count).collect(),
-                bytes_read: self.bytes_read,
+                bytes_read: std::mem::take(&mut self.bytes_read),
             }))
         })
     }
 
     /// Nothing to do: a file is read from the beginning every time.
-    fn ack(&mut self, _tokens: &[AckToken]) -> BoxFuture<'_, Result<(), AdapterError>> {
+    fn ack<'a>(&'a mut self, _tokens: &'a [AckToken]) -> BoxFuture<'a, Result<(), AdapterError>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -124,6 +142,8 @@ struct Reading {
     place: String,
     doing: String,
     next: u64,
+    /// Bytes that were read for what was handed out already.
+    told: u64,
 }
 
 impl Reading {
@@ -136,9 +156,10 @@ impl Reading {
                 items.extend(self.item(line));
             }
             if !items.is_empty() {
-                let bytes_read = self.lines.bytes_read();
+                let bytes_read = self.lines.bytes_read() - self.told;
+                self.told += bytes_read;
                 if chunks
-                    .blocking_send(Ok(Pulled { items, bytes_read }))
+                    .blocking_send(Ok(Batch { items, bytes_read }))
                     .is_err()
                 {
                     return;
@@ -160,12 +181,7 @@ impl Reading {
         let (number, invalid) = match line {
             Line::Whole { bytes, .. } if bytes.trim_ascii().is_empty() => return None,
             Line::Whole { number, bytes } => match line::decode(&bytes, number - 1) {
-                Ok(record) => {
-                    return Some(Item {
-                        token: self.token(),
-                        content: Ok(Arc::new(record)),
-                    });
-                }
+                Ok(record) => return Some(self.give(number, Ok(Arc::new(record)))),
                 Err(error) => {
                     let length = bytes.len() as u64;
                     (number, (error.to_string(), bytes, length))
@@ -184,20 +200,24 @@ impl Reading {
             }
         };
         let (message, bytes, length) = invalid;
-        Some(Item {
-            token: self.token(),
-            content: Err(InvalidRecord {
-                place: format!("{}:{number}", self.place),
-                message,
-                bytes,
-                length,
-                offset: number - 1,
-            }),
-        })
+        let invalid = InvalidRecord {
+            place: format!("{}:{number}", self.place),
+            message,
+            bytes,
+            length,
+            offset: number - 1,
+        };
+        Some(self.give(number, Err(invalid)))
     }
 
-    fn token(&mut self) -> AckToken {
+    fn give(&mut self, number: u64, content: Result<Arc<Record>, InvalidRecord>) -> Item {
         self.next += 1;
-        AckToken(self.next - 1)
+        Item {
+            token: AckToken(self.next - 1),
+            partition: PARTITION,
+            position: number - 1,
+            redelivered: 0,
+            content,
+        }
     }
 }

@@ -4,6 +4,7 @@ mod metrics;
 mod progress;
 mod signals;
 mod summary;
+mod waiting;
 mod watch;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Instant;
 
 use etl_broker_adapter::file::{FileSink, FileSource, refuse_same_file, same_output};
 use etl_broker_adapter::{AdapterError, AdapterUrl, Ended, Runner, RunnerOptions, Sink, Source};
+use etl_config::TopicTemplate;
 use etl_orchestrator::{Options, Orchestrator};
 
 use crate::arguments::RunOptions;
@@ -19,9 +21,6 @@ use crate::exit::Exit;
 use signals::{Request, Signals};
 use summary::Summary;
 use watch::{Watch, WatchedFiles};
-
-/// Stands for the topic of what was no record, so that it has a dead-letter topic.
-const INVALID: &str = "invalid";
 
 /// Runs the command.
 pub fn run(options: &RunOptions) -> Result<(), Exit> {
@@ -32,7 +31,7 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
     }
     // Before the engine, so that it is there when the engine first hands its figures over.
     let recorder = options.metrics.map(|_| metrics::install()).transpose()?;
-    let invalid_topic = loaded.config.dead_letter.topic.render(INVALID);
+    let dead_letter_topic = loaded.config.dead_letter.topic.clone();
     let mut engine_options = Options::default();
     engine_options.lanes = options.lanes.map(|lanes| lanes as usize);
     let warned = loaded.warnings.len();
@@ -56,7 +55,7 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
         let watch = watched
             .map(|files| Watch::begin(options, orchestrator.clone(), &files))
             .transpose()?;
-        let run = Run::prepare(options, orchestrator, invalid_topic.into())?;
+        let run = Run::prepare(options, orchestrator, dead_letter_topic)?;
         if let Some(watch) = watch {
             tokio::spawn(watch.run());
         }
@@ -80,7 +79,7 @@ impl<'a> Run<'a> {
     fn prepare(
         options: &'a RunOptions,
         orchestrator: Arc<Orchestrator>,
-        invalid_topic: Arc<str>,
+        dead_letter_topic: TopicTemplate,
     ) -> Result<Self, Exit> {
         let signals = Signals::listen()
             .map_err(|error| Exit::failed(format_args!("cannot listen to signals: {error}")))?;
@@ -100,11 +99,11 @@ impl<'a> Run<'a> {
             Some(url) if !same_output(url, &options.to) => Some(open(url)?),
             _ => None,
         };
-        let runner_options = RunnerOptions {
-            batch: options.batch as usize,
-            batches_in_flight: 2 * orchestrator.lanes() + 2,
-            invalid_topic,
-        };
+        let mut runner_options = RunnerOptions::default();
+        runner_options.batch = options.batch as usize;
+        runner_options.in_flight_records = options.in_flight as usize;
+        runner_options.max_deliveries = options.max_deliveries;
+        runner_options.dead_letter_topic = dead_letter_topic;
         let runner = Runner::new(
             orchestrator.clone(),
             source,
@@ -128,6 +127,8 @@ impl<'a> Run<'a> {
         let stop = self.runner.stop_handle();
         let progress = (!self.options.quiet && !self.options.json)
             .then(|| tokio::spawn(progress::show(counters.clone(), self.total_bytes)));
+        let waiting = (!self.options.quiet)
+            .then(|| tokio::spawn(waiting::show(self.runner.status(), self.options.json)));
         let mut asked_to_stop = None;
         let mut running = tokio::spawn(self.runner.run());
         let ended = loop {
@@ -149,6 +150,9 @@ impl<'a> Run<'a> {
                 },
             }
         };
+        if let Some(waiting) = waiting {
+            waiting.abort();
+        }
         if let Some(progress) = progress {
             progress.abort();
             // Waits until the bar is gone, so that it does not overwrite the summary.
