@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn waits_grow_up_to_the_limit_and_differ() {
         let backoff = Backoff::default();
-        for attempts in 1..100 {
+        for attempts in 1..100_u32 {
             let longest = Duration::from_millis(100 << attempts.min(20).saturating_sub(1))
                 .min(Duration::from_secs(30));
             let wait = backoff.after(attempts);

@@ -644,14 +644,14 @@ impl Drop for LagProbe {
 async fn asked(stop: &mut watch::Receiver<bool>) {
     // An error means that nobody can ask any more.
     if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
+        None => std::future::pending::<()>().await,
     }
 }
 
