@@ -14,6 +14,8 @@ pub mod file;
 mod interceptor;
 mod letters;
 pub mod line;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod runner;
 mod sink;
 mod source;

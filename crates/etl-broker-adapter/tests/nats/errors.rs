@@ -1,0 +1,145 @@
+//! What is wrong is said, with what to do about it.
+
+use etl_broker_adapter::nats::{NatsSink, NatsSource};
+use etl_broker_adapter::{AdapterError, AdapterErrorKind};
+
+use crate::desk::{self, url};
+use crate::nats_server::NatsServer;
+
+async fn refused(text: &str, create: bool) -> AdapterError {
+    match NatsSource::open(url(text), create).await {
+        Ok(_) => panic!("{text} was opened"),
+        Err(error) => error,
+    }
+}
+
+#[track_caller]
+fn says(error: &AdapterError, kind: AdapterErrorKind, parts: &[&str]) {
+    assert_eq!(error.kind(), kind, "{error}");
+    for part in parts {
+        assert!(error.to_string().contains(part), "no {part:?} in: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_answers() {
+    let error = refused("nats://127.0.0.1:9/S", false).await;
+    says(
+        &error,
+        AdapterErrorKind::Unavailable,
+        &["cannot connect to nats://127.0.0.1:9/S", "refused"],
+    );
+    assert!(error.is_retryable());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials() {
+    let configuration = "authorization { users = [ { user: me, password: secret } ] }";
+    let Some(server) = NatsServer::with("credentials of NATS", configuration) else {
+        return;
+    };
+    let at = |login: &str| format!("nats://{login}{}/S?prefix=s", server.address());
+    for login in ["", "me:wrong@", "token@"] {
+        let error = refused(&at(login), true).await;
+        says(
+            &error,
+            AdapterErrorKind::Unauthorized,
+            &["refuses these credentials"],
+        );
+        assert!(!error.to_string().contains("wrong"), "{error}");
+        assert!(!error.is_retryable());
+    }
+    desk::source(&at("me:secret@")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_and_a_key() {
+    let Some(server) = NatsServer::with("tokens of NATS", "authorization { token: t0k3n }") else {
+        return;
+    };
+    let address = server.address();
+    desk::source(&format!("nats://t0k3n@{address}/S?prefix=s")).await;
+    desk::source(&format!("nats://{address}/S?prefix=s&token=t0k3n")).await;
+    drop(server);
+    let key = nkeys::KeyPair::new_user();
+    let configuration = format!(
+        "authorization {{ users = [ {{ nkey: {} }} ] }}",
+        key.public_key()
+    );
+    let Some(server) = NatsServer::with("keys of NATS", &configuration) else {
+        return;
+    };
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), key.seed().expect("a seed")).expect("written");
+    let path = file.path().display();
+    desk::source(&server.url(&format!("S?prefix=s&nkey={path}"))).await;
+    let error = refused(&server.url("S?prefix=s&nkey=/no/such/file"), true).await;
+    says(
+        &error,
+        AdapterErrorKind::NotFound,
+        &["cannot read an nkey from /no/such/file"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_missing() {
+    let Some(server) = NatsServer::start("missing streams of NATS") else {
+        return;
+    };
+    let error = refused(&server.url("NONE"), false).await;
+    says(
+        &error,
+        AdapterErrorKind::NotFound,
+        &["no stream `NONE`", "--create"],
+    );
+    let error = refused(&server.url("NONE"), true).await;
+    says(
+        &error,
+        AdapterErrorKind::InvalidUrl,
+        &["must know its subjects", "?subject="],
+    );
+    let error = refused(&server.url("?subject=a.>"), false).await;
+    says(
+        &error,
+        AdapterErrorKind::NotFound,
+        &["no stream holds `a.>`"],
+    );
+    let error = refused(&server.url(""), false).await;
+    says(&error, AdapterErrorKind::InvalidUrl, &["names no stream"]);
+    let sink = NatsSink::open(url(&server.url("NONE")), "test", false).await;
+    says(
+        &sink.err().expect("refused"),
+        AdapterErrorKind::NotFound,
+        &["--create"],
+    );
+    desk::source(&server.url("ONE?subject=one.>")).await;
+    let error = refused(&server.url("TWO?subject=one.x"), true).await;
+    says(
+        &error,
+        AdapterErrorKind::Io,
+        &["the stream `TWO` cannot be made", "overlap"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_jetstream() {
+    let Some(server) = NatsServer::with("NATS without JetStream", "# no jetstream") else {
+        return;
+    };
+    let error = refused(&server.url("S"), false).await;
+    says(&error, AdapterErrorKind::Unavailable, &["without -js"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_for_another_purpose() {
+    let Some(server) = NatsServer::start("consumers of NATS") else {
+        return;
+    };
+    desk::source(&server.url("S?subject=s.>&consumer=c")).await;
+    let error = refused(&server.url("S?subject=s.one&consumer=c"), false).await;
+    says(
+        &error,
+        AdapterErrorKind::Unsupported,
+        &["the consumer `c` reads `s.>`, not `s.one`", "?consumer="],
+    );
+}

@@ -1,0 +1,10 @@
+//! `nats://` against servers of its own: what a record becomes and comes back as, acknowledgements, several workers, and everything that can
+//! happen to a server.
+
+mod desk;
+mod errors;
+mod faults;
+#[path = "../support/nats_server.rs"]
+mod nats_server;
+mod records;
+mod workers;
