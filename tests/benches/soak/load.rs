@@ -40,6 +40,22 @@ pub struct Books {
     pub wrong: Mutex<Vec<String>>,
     /// Microseconds of batches without poison since the last look.
     latencies: Mutex<Vec<f64>>,
+    quiet: Mutex<Quiet>,
+}
+
+/// Since when nothing has come back, and the longest such time since the last look.
+#[derive(Default)]
+struct Quiet {
+    since: Option<Instant>,
+    longest: Duration,
+}
+
+impl Quiet {
+    fn look(&mut self) -> Duration {
+        let quiet = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.longest = self.longest.max(quiet);
+        self.longest
+    }
 }
 
 impl Books {
@@ -51,6 +67,20 @@ impl Books {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         )
+    }
+
+    /// The longest time since the last call in which no outcome came back at all, whatever was under way. One that lasts counts as far
+    /// as it has come, and whole next time.
+    pub fn take_longest_quiet(&self) -> Duration {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        quiet.look();
+        std::mem::take(&mut quiet.longest)
+    }
+
+    fn came_back(&self) {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        quiet.look();
+        quiet.since = Some(Instant::now());
     }
 
     fn took(&self, time: Duration) {
@@ -104,6 +134,7 @@ pub async fn stream(
             let mut process: Pin<Box<dyn Future<Output = Answer> + Send>> = Box::pin(async move {
                 let given = Instant::now();
                 let answer = orchestrator.process_batch(records).await;
+                books.came_back();
                 if healthy {
                     books.took(given.elapsed());
                 }
@@ -154,7 +185,11 @@ pub async fn stream(
 }
 
 fn record(topic: usize, partition: u32, offset: u64) -> Arc<Record> {
-    let first = if offset % LOOP_IN == LOOP_IN - 1 {
+    // Each stream has its loops at another time, so that a stall of all of them is not the guests' doing.
+    let streams = TOPICS.len() as u64 * u64::from(PARTITIONS);
+    let stream = topic as u64 * u64::from(PARTITIONS) + u64::from(partition);
+    let turn = stream * LOOP_IN / streams;
+    let first = if (offset + turn) % LOOP_IN == LOOP_IN - 1 {
         LOOP
     } else if offset.is_multiple_of(POISON_IN) {
         POISON[(offset / POISON_IN) as usize % 3]

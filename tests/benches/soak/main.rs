@@ -148,28 +148,39 @@ fn watch(
     time: Duration,
 ) -> Vec<Sample> {
     println!(
-        "\n{:>6}  {:>11}  {:>9}  {:>9}  {:>9}  {:>5}  {:>9}",
-        "s", "records", "p50 µs", "p99 µs", "RSS MiB", "files", "instances"
+        "\n{:>6}  {:>11}  {:>9}  {:>9}  {:>8}  {:>9}  {:>5}  {:>9}",
+        "s", "records", "p50 µs", "p99 µs", "quiet ms", "RSS MiB", "files", "instances"
     );
     let start = Instant::now();
     let mut samples = Vec::new();
+    // Since the last line.
+    let mut longest = Duration::ZERO;
     let every = (time.as_secs() / 20).max(1);
     while start.elapsed() < time && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_secs(1));
         let seen = books.seen.load(Ordering::Relaxed);
         let instances = orchestrator.stats().instances;
-        let sample = Sample::take(start, seen, instances, &books.take_latencies());
+        let sample = Sample::take(
+            start,
+            seen,
+            instances,
+            &books.take_latencies(),
+            books.take_longest_quiet(),
+        );
+        longest = longest.max(sample.quiet);
         if (samples.len() as u64 + 1).is_multiple_of(every) {
             println!(
-                "{:>6.0}  {:>11}  {:>9.0}  {:>9.0}  {:>9.1}  {:>5.0}  {:>9.0}",
+                "{:>6.0}  {:>11}  {:>9.0}  {:>9.0}  {:>8.0}  {:>9.1}  {:>5.0}  {:>9.0}",
                 sample.at,
                 sample.records,
                 sample.p50_us,
                 sample.p99_us,
+                longest.as_secs_f64() * 1e3,
                 samples::mebibytes(sample.rss_bytes),
                 sample.files,
                 sample.instances
             );
+            longest = Duration::ZERO;
         }
         samples.push(sample);
     }

@@ -16,13 +16,22 @@ pub struct Sample {
     pub instances: f64,
     pub p50_us: f64,
     pub p99_us: f64,
+    pub slowest_us: f64,
+    /// The longest time in which nothing came back.
+    pub quiet: Duration,
     /// Nanoseconds of a piece of work that is always the same: how fast the machine is just then.
     pub yardstick_ns: f64,
 }
 
 impl Sample {
     /// Of now.
-    pub fn take(start: Instant, records: u64, instances: usize, latencies: &[f64]) -> Self {
+    pub fn take(
+        start: Instant,
+        records: u64,
+        instances: usize,
+        latencies: &[f64],
+        quiet: Duration,
+    ) -> Self {
         Self {
             at: start.elapsed().as_secs_f64(),
             records,
@@ -31,6 +40,8 @@ impl Sample {
             instances: instances as f64,
             p50_us: quantile(latencies, 0.5),
             p99_us: quantile(latencies, 0.99),
+            slowest_us: quantile(latencies, 1.0),
+            quiet,
             yardstick_ns: yardstick(),
         }
     }
@@ -39,7 +50,7 @@ impl Sample {
     pub fn json(&self) -> Value {
         json!({
             "seconds": self.at, "records": self.records, "rss_bytes": self.rss_bytes, "open_files": self.files, "instances": self.instances,
-            "p50_us": self.p50_us, "p99_us": self.p99_us, "yardstick_ns": self.yardstick_ns,
+            "p50_us": self.p50_us, "p99_us": self.p99_us, "slowest_us": self.slowest_us, "longest_quiet_ms": self.quiet.as_secs_f64() * 1e3, "yardstick_ns": self.yardstick_ns,
         })
     }
 }
@@ -82,7 +93,14 @@ const WARM_UP: f64 = 0.2;
 /// Memory that may come and go: instances, histories, what the allocator keeps.
 const SLACK_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
 
-/// What the samples of a run say: memory and files stay, latencies do not drift.
+/// The longest time in which nothing at all may come back: guests that spin hold one lane each, for two or three times their 100 ms,
+/// and seldom both. Anything that stops all lanes together is ours.
+const MOST_QUIET: Duration = Duration::from_millis(500);
+
+/// The longest time that a batch without poison may take: it may stand behind one that spins, and behind what that one held up.
+const SLOWEST: Duration = Duration::from_secs(1);
+
+/// What the samples of a run say: memory and files stay, latencies do not drift, and nothing stalls.
 pub fn judge(samples: &[Sample], time: Duration) -> Vec<Finding> {
     let warm: Vec<&Sample> = samples
         .iter()
@@ -149,6 +167,25 @@ pub fn judge(samples: &[Sample], time: Duration) -> Vec<Finding> {
             ),
         });
     }
+    let quiet = warm.iter().map(|sample| sample.quiet).max();
+    let quiet = quiet.unwrap_or_default();
+    findings.push(Finding {
+        holds: quiet <= MOST_QUIET,
+        text: format!(
+            "stalls: nothing came back for {:.0} ms at the longest (at most {:.0})",
+            quiet.as_secs_f64() * 1e3,
+            MOST_QUIET.as_secs_f64() * 1e3
+        ),
+    });
+    let slowest = warm.iter().map(|sample| sample.slowest_us);
+    let slowest = slowest.filter(|us| !us.is_nan()).fold(0.0, f64::max) / 1e3;
+    findings.push(Finding {
+        holds: slowest <= SLOWEST.as_secs_f64() * 1e3,
+        text: format!(
+            "the slowest batch without poison: {slowest:.0} ms (at most {:.0})",
+            SLOWEST.as_secs_f64() * 1e3
+        ),
+    });
     findings
 }
 
