@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use etl_filter::conditions::ConditionScratch;
 
 use crate::clock::Clock;
+use crate::delta::Change;
 use crate::lane::LaneContext;
 use crate::run::{BACKOFF_BASE, BACKOFF_CAP, Chosen};
 use crate::stats::{LaneCounters, TotalCounters};
@@ -93,7 +94,7 @@ impl Dice {
 }
 
 /// Records beyond this number in one run share a scratch, and are read anew for every module.
-const MAX_SCRATCHES: usize = 256;
+pub(crate) const MAX_SCRATCHES: usize = 256;
 
 /// What conditions know about each record of the run at hand, so that a payload is read once and not once a module.
 #[derive(Debug, Default)]
@@ -109,6 +110,39 @@ pub(crate) struct Touched {
     pub(crate) value: bool,
     pub(crate) headers: bool,
     pub(crate) timestamp: bool,
+}
+
+impl Touched {
+    pub(crate) const VALUE: Self = Self {
+        value: true,
+        headers: false,
+        timestamp: false,
+    };
+
+    pub(crate) fn by(change: &Change) -> Self {
+        match change {
+            Change::SetValue(_) | Change::MergePatch(_) => Self::VALUE,
+            Change::AddHeader(..) | Change::SetHeader(..) | Change::RemoveHeader(_) => Self {
+                headers: true,
+                ..Self::default()
+            },
+            Change::SetTimestamp(_) | Change::ClearTimestamp => Self {
+                timestamp: true,
+                ..Self::default()
+            },
+            Change::SetKey(_) | Change::ClearKey | Change::SetTopic(_) | Change::Emit(_) => {
+                Self::default()
+            }
+        }
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            value: self.value || other.value,
+            headers: self.headers || other.headers,
+            timestamp: self.timestamp || other.timestamp,
+        }
+    }
 }
 
 impl Conditions {

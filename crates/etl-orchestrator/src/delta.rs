@@ -77,6 +77,12 @@ impl Delta {
         &self.0
     }
 
+    /// Whether a record is emitted among them.
+    pub(crate) fn emits(&self) -> bool {
+        let mut changes = self.0.iter();
+        changes.any(|change| matches!(change, Change::Emit(_)))
+    }
+
     pub(crate) fn into_changes(self) -> Vec<Change> {
         self.0
     }

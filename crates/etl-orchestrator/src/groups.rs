@@ -41,7 +41,7 @@ impl Groups {
     pub(crate) fn of(&mut self, snapshot: &Snapshot, plan: &Arc<Plan>) -> &mut Run {
         // The newest first: neighbours mostly have the same plan.
         let place = match self.runs.last() {
-            Some(run) if Arc::ptr_eq(&run.plan, plan) && run.convoy.slots.len() < self.chunk => {
+            Some(run) if Arc::ptr_eq(&run.plan, plan) && run.convoy.records() < self.chunk => {
                 self.runs.len() - 1
             }
             _ => self.find(snapshot, plan),
@@ -67,7 +67,7 @@ impl Groups {
             self.places.get(&address).copied()
         };
         if let Some(place) = found
-            && self.runs[place].convoy.slots.len() < self.chunk
+            && self.runs[place].convoy.records() < self.chunk
         {
             return place;
         }
@@ -87,6 +87,11 @@ impl Groups {
     pub(crate) fn take(&mut self) -> Vec<Run> {
         self.places.clear();
         std::mem::take(&mut self.runs)
+    }
+
+    /// Keeps an empty list for the room in it.
+    pub(crate) fn keep_list(&mut self, runs: Vec<Run>) {
+        self.runs = runs;
     }
 
     /// Keeps a convoy that has arrived for the room in it.

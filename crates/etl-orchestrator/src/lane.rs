@@ -180,48 +180,65 @@ impl Lane {
     /// Handles a batch: each module is called once for all records that want it. What comes back is in the order of `records`, and
     /// the same as if each had been handled alone.
     pub fn process_batch(&mut self, records: &[Arc<Record>]) -> Vec<Progress> {
-        let snapshot = self.live.load();
-        let totals = self.core.counters.totals();
-        totals.records_in.add(records.len() as u64);
-        let mut results: Vec<Progress> = Vec::with_capacity(records.len());
-        let mut passed = 0;
-        for (index, record) in records.iter().enumerate() {
-            let plan = self.plans.plan(snapshot, &record.topic, totals);
-            if plan.is_empty() {
-                passed += 1;
-                results.push(Progress::Done(Outcome::passed(record.clone())));
-            } else {
-                let run = self.groups.of(snapshot, plan);
-                run.convoy.push(index, record.clone());
-                results.push(Progress::Done(Outcome::default()));
-            }
-        }
-        totals.passed_through.add(passed);
-        totals.records_out.add(passed);
         let Self {
+            live,
             core,
+            plans,
             waiting,
             groups,
             ..
         } = self;
-        for mut run in groups.take() {
+        let snapshot = live.load();
+        let totals = core.counters.totals();
+        totals.records_in.add(records.len() as u64);
+        let mut results: Vec<Progress> = Vec::with_capacity(records.len());
+        let mut passed = 0;
+        let mut first = 0;
+        while let Some(record) = records.get(first) {
+            // Neighbours mostly have the same topic.
+            let topic = &record.topic;
+            let same =
+                |record: &&Arc<Record>| Arc::ptr_eq(&record.topic, topic) || record.topic == *topic;
+            let end = first + records[first..].iter().take_while(same).count();
+            let plan = plans.plan(snapshot, topic, totals);
+            totals.plan_hits.add((end - first - 1) as u64);
+            let neighbours = &records[first..end];
+            if plan.is_empty() {
+                // The places of those before that are on their way.
+                results.resize_with(first, on_its_way);
+                let outcomes = neighbours.iter().cloned().map(Outcome::passed);
+                results.extend(outcomes.map(Progress::Done));
+                passed += neighbours.len() as u64;
+            } else {
+                groups.of(snapshot, plan).convoy.extend(first, neighbours);
+            }
+            first = end;
+        }
+        totals.passed_through.add(passed);
+        totals.records_out.add(passed);
+        let mut runs = groups.take();
+        for run in &mut runs {
             let _: Advance = run.advance(core, waiting, |_| false);
             let totals = core.counters.totals();
-            for slot in run.convoy.slots.drain(..) {
-                slot.outcome.count(totals);
-                results[slot.input] = Progress::Done(slot.outcome);
+            if results.is_empty() && run.convoy.records() == records.len() {
+                // All of them, in their order.
+                let outcomes = run.convoy.outcomes(totals);
+                results.extend(outcomes.map(|(_, outcome)| Progress::Done(outcome)));
+                break;
+            }
+            results.resize_with(records.len(), on_its_way);
+            for (input, outcome) in run.convoy.outcomes(totals) {
+                results[input] = Progress::Done(outcome);
             }
             for waiting in waiting.drain(..) {
-                let input = waiting
-                    .run
-                    .convoy
-                    .slots
-                    .first()
-                    .map_or(0, |slot| slot.input);
+                let input = waiting.run.convoy.first_input().unwrap_or_default();
                 results[input] = Progress::Deferred(waiting.into());
             }
+        }
+        for run in runs.drain(..) {
             groups.keep(run.convoy);
         }
+        groups.keep_list(runs);
         results
     }
 
@@ -268,9 +285,9 @@ impl Lane {
                     run = apart;
                 }
                 None => {
-                    let slot = run.convoy.slots.pop();
-                    let outcome = slot.map(|slot| slot.outcome).unwrap_or_default();
-                    outcome.count(self.core.counters.totals());
+                    let totals = self.core.counters.totals();
+                    let outcome = run.convoy.outcomes(totals).next();
+                    let outcome = outcome.map(|(_, outcome)| outcome).unwrap_or_default();
                     return (
                         outcome,
                         run.convoy
@@ -286,14 +303,17 @@ impl Lane {
 
 /// What became of the only record of a convoy.
 fn arrived(core: &mut Core, waiting: &mut Vec<Waiting>, convoy: &mut Convoy) -> Progress {
-    match (convoy.slots.pop(), waiting.pop()) {
-        (Some(slot), _) => {
-            slot.outcome.count(core.counters.totals());
-            Progress::Done(slot.outcome)
-        }
+    let outcome = convoy.outcomes(core.counters.totals()).next();
+    match (outcome, waiting.pop()) {
+        (Some((_, outcome)), _) => Progress::Done(outcome),
         (None, Some(waiting)) => Progress::Deferred(waiting.into()),
         (None, None) => Progress::Done(Outcome::default()),
     }
+}
+
+/// Stands in the place of a record of which it is not known yet what became of it.
+fn on_its_way() -> Progress {
+    Progress::Done(Outcome::default())
 }
 
 impl From<Waiting> for Deferred {

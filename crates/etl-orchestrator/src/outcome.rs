@@ -39,8 +39,14 @@ impl Outcome {
     /// Of a record that nothing selected.
     #[inline]
     pub(crate) fn passed(record: Arc<Record>) -> Self {
+        Self::forwarded(View::new(record))
+    }
+
+    /// Of a record to which nothing happened but changes.
+    #[inline]
+    pub(crate) fn forwarded(view: View) -> Self {
         Self {
-            outputs: SmallVec::from_buf([View::new(record)]),
+            outputs: SmallVec::from_buf([view]),
             ..Self::default()
         }
     }

@@ -447,7 +447,7 @@ impl Queue {
             retrying: self
                 .timed
                 .iter()
-                .map(|Reverse(timed)| timed.entry.run.convoy.slots.len() as u64)
+                .map(|Reverse(timed)| timed.entry.run.convoy.records() as u64)
                 .sum(),
             applying: self
                 .applicants
@@ -457,7 +457,7 @@ impl Queue {
             ..QueueStats::default()
         };
         for Reverse(entry) in &self.ready {
-            stats.waiting[class(entry.run.priority())] += entry.run.convoy.slots.len() as u64;
+            stats.waiting[class(entry.run.priority())] += entry.run.convoy.records() as u64;
         }
         stats
     }

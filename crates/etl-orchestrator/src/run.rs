@@ -8,11 +8,16 @@
 //! Words used here: a **slot** is an input record of the convoy. A **flight** is a record on its way: the input itself, or one that a
 //! module emitted. A **family** is what has become of one record that entered the present pipeline: it and all that was emitted for it
 //! there. A pipeline that is undone puts the record that entered in the place of its family.
+//!
+//! As long as the same happens to all records of a convoy they go **together** (`together`): there are only their views. What sets one
+//! apart (a failure, a drop, a condition that holds for some) gives each a flight, a family and a slot of its own.
 
 mod calling;
 mod changing;
 mod failing;
+mod spans;
 mod stages;
+mod together;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,9 +35,13 @@ use crate::merge::{self, Written};
 use crate::outcome::{Circumstances, Outcome, dead_letter};
 use crate::program::{ModuleProgram, PipelineProgram, Plan, Program, StageProgram};
 use crate::record::Record;
+use crate::stats::TotalCounters;
 use crate::trace::{Happened, Trace};
 use crate::transform::Reply;
 use crate::view::View;
+use calling::{ask, timed_out};
+use spans::Spans;
+use together::Together;
 
 /// First wait before a retry, at most; it doubles with every attempt.
 pub(crate) const BACKOFF_BASE: Duration = Duration::from_millis(50);
@@ -66,17 +75,20 @@ pub(crate) struct Convoy {
     stage: usize,
     /// Whether the pipeline has counted the records as entered.
     entered: bool,
+    /// Whether each record has what is its own: then they are in `flights`, `families` and `slots`, otherwise in `together`.
+    apart: bool,
+    together: Together,
     flights: Vec<Flight>,
     families: Vec<Family>,
-    pub(crate) slots: Vec<Slot>,
+    slots: Vec<Slot>,
     pub(crate) trace: Option<Box<Trace>>,
 }
 
 /// One input record of a convoy.
-pub(crate) struct Slot {
+struct Slot {
     /// Its place in the caller's batch.
-    pub(crate) input: usize,
-    pub(crate) outcome: Outcome,
+    input: usize,
+    outcome: Outcome,
 }
 
 #[derive(Debug)]
@@ -208,6 +220,8 @@ impl Convoy {
     /// Makes an empty one of it, with the room that it has.
     pub(crate) fn clear(&mut self) {
         (self.pipeline, self.stage, self.entered) = (0, 0, false);
+        self.apart = false;
+        self.together.clear();
         self.flights.clear();
         self.families.clear();
         self.slots.clear();
@@ -216,19 +230,50 @@ impl Convoy {
 
     /// How many records there is room for.
     pub(crate) fn capacity(&self) -> usize {
-        self.flights.capacity()
+        self.together.capacity().max(self.flights.capacity())
+    }
+
+    /// How many input records it has.
+    pub(crate) fn records(&self) -> usize {
+        if self.apart {
+            self.slots.len()
+        } else {
+            self.together.len()
+        }
+    }
+
+    /// The place in the caller's batch of the first record.
+    pub(crate) fn first_input(&self) -> Option<usize> {
+        if self.apart {
+            self.slots.first().map(|slot| slot.input)
+        } else {
+            self.together.first_input()
+        }
     }
 
     /// Takes in a record that has just arrived.
+    #[inline]
     pub(crate) fn push(&mut self, input: usize, record: Arc<Record>) {
-        let index = self.slots.len();
-        self.slots.push(Slot {
-            input,
-            outcome: Outcome::default(),
+        self.together.push(input, record);
+    }
+
+    /// Takes in records that have just arrived and are neighbours in the caller's batch.
+    #[inline]
+    pub(crate) fn extend(&mut self, first: usize, records: &[Arc<Record>]) {
+        self.together.extend(first, records);
+    }
+
+    /// Takes the outcomes out and counts them: with their places in the caller's batch, in the order in which the records were taken in.
+    pub(crate) fn outcomes(
+        &mut self,
+        totals: &TotalCounters,
+    ) -> impl Iterator<Item = (usize, Outcome)> {
+        totals.records_out.add(self.together.len() as u64);
+        let apart = self.slots.drain(..).map(|slot| {
+            slot.outcome.count(totals);
+            (slot.input, slot.outcome)
         });
-        self.families.push(Family::default());
-        self.flights
-            .push(Flight::new(View::new(record), index, index));
+        self.together.outcomes().chain(apart)
     }
 
     /// Goes on until every record has its outcome, waits for a retry, or `yields` says at a stage boundary that something more urgent
@@ -245,10 +290,15 @@ impl Convoy {
         if plan.has_conditions {
             let now = core.clock().unix_ms();
             core.conditions.begin(now, core.counters.totals());
+            self.together.forget_conditions();
             self.flights
                 .iter_mut()
                 .for_each(|flight| flight.scratch = None);
         }
+        if self.trace.is_some() && !self.apart {
+            self.set_apart(false, 0, 0);
+        }
+        let mut spans = Spans::default();
         loop {
             let planned = &plan.pipelines[self.pipeline];
             let pipeline = &program.pipelines[planned.index];
@@ -268,15 +318,18 @@ impl Convoy {
                 core.counters
                     .pipeline(planned.index)
                     .entered
-                    .add(self.flights.len() as u64);
+                    .add(self.len() as u64);
             }
+            let _stage = spans.enter(&place, self);
 
             for module in 0..place.modules.len() {
                 self.call_module(core, &place, module);
             }
-            self.part_from_waiting(route, waiting);
-            if self.flights.is_empty() && self.slots.is_empty() {
-                return Advance::Done;
+            if self.apart {
+                self.part_from_waiting(route, waiting);
+                if self.flights.is_empty() && self.slots.is_empty() {
+                    return Advance::Done;
+                }
             }
             self.end_stage(core, &place);
             self.stage += 1;
@@ -289,7 +342,7 @@ impl Convoy {
                     self.finish();
                     return Advance::Done;
                 }
-                self.enter_next();
+                self.enter_next(plan.pipelines[self.pipeline].keeps_input);
             }
             if yields(plan.priority(program, self.pipeline, self.stage)) {
                 return Advance::Yielded;
@@ -297,8 +350,16 @@ impl Convoy {
         }
     }
 
+    /// How many records it has, emitted ones included.
+    fn len(&self) -> usize {
+        self.flights.len() + self.together.len()
+    }
+
     /// Calls one module for every flight that wants it.
     fn call_module(&mut self, core: &mut Core, place: &Place<'_>, module: usize) {
+        if !self.apart {
+            return self.call_together(core, place, module);
+        }
         let program = place.module(module);
         let mut chosen = std::mem::take(&mut core.chosen);
         for index in 0..self.flights.len() {
@@ -396,14 +457,20 @@ impl Convoy {
             return;
         }
         // Flights stand in the order of their slots, and those of a family together.
-        let mut here = Self::default();
+        let mut here = Self {
+            apart: true,
+            ..Self::default()
+        };
         let mut flights = std::mem::take(&mut self.flights).into_iter().peekable();
         for (slot, (content, until)) in std::mem::take(&mut self.slots)
             .into_iter()
             .zip(untils)
             .enumerate()
         {
-            let mut apart = Self::default();
+            let mut apart = Self {
+                apart: true,
+                ..Self::default()
+            };
             (apart.pipeline, apart.stage, apart.entered) =
                 (self.pipeline, self.stage, self.entered);
             let convoy = if until.is_some() {
@@ -444,7 +511,12 @@ impl Convoy {
     /// The records have left the pipeline.
     fn end_pipeline(&self, core: &mut Core, pipeline: usize) {
         let counters = core.counters.pipeline(pipeline);
-        counters.left.add(self.flights.len() as u64);
+        counters.left.add(self.len() as u64);
+        if !self.apart {
+            let spent = self.together.in_pipeline;
+            counters.duration.observe(spent, self.together.len());
+            return;
+        }
         let dropped = self.families.iter().map(|family| u64::from(family.dropped));
         counters.dropped.add(dropped.sum());
         let mut durations = Joined::new(&counters.duration);
@@ -454,7 +526,10 @@ impl Convoy {
     }
 
     /// What is left of each family enters the next pipeline, every record for itself.
-    fn enter_next(&mut self) {
+    fn enter_next(&mut self, keeps_input: bool) {
+        if !self.apart {
+            return self.together.enter_next(keeps_input);
+        }
         self.families.clear();
         self.families
             .resize_with(self.flights.len(), Family::default);
@@ -528,39 +603,6 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Touched {
-    const VALUE: Self = Self {
-        value: true,
-        headers: false,
-        timestamp: false,
-    };
-
-    fn by(change: &Change) -> Self {
-        match change {
-            Change::SetValue(_) | Change::MergePatch(_) => Self::VALUE,
-            Change::AddHeader(..) | Change::SetHeader(..) | Change::RemoveHeader(_) => Self {
-                headers: true,
-                ..Self::default()
-            },
-            Change::SetTimestamp(_) | Change::ClearTimestamp => Self {
-                timestamp: true,
-                ..Self::default()
-            },
-            Change::SetKey(_) | Change::ClearKey | Change::SetTopic(_) | Change::Emit(_) => {
-                Self::default()
-            }
-        }
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self {
-            value: self.value || other.value,
-            headers: self.headers || other.headers,
-            timestamp: self.timestamp || other.timestamp,
-        }
-    }
-}
-
 /// What a call's answers come to: for the counters, and for a circuit breaker.
 #[derive(Default)]
 struct Told {
@@ -568,10 +610,6 @@ struct Told {
     changed: u64,
     well: u32,
     unwell: u32,
-}
-
-fn timed_out(reply: &Reply) -> bool {
-    matches!(reply, Reply::Fail(error) if error.kind() == FailureKind::Timeout)
 }
 
 /// What a failure tells a circuit breaker: that the module is unwell, that it is well (it refused a record, for good), or nothing.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use etl_abi::RecordFields;
 
+use crate::core::Touched;
 use crate::delta::Change;
 use crate::merge_patch;
 use crate::record::{Headers, Record};
@@ -226,6 +227,29 @@ impl View {
             Change::ClearTimestamp => self.set_timestamp(None),
             Change::Emit(_) => false,
         })
+    }
+
+    /// Makes all of these changes or none; emitted records are the caller's. Answers whether anything changed, and what.
+    pub(crate) fn apply_all(&mut self, changes: Vec<Change>) -> Result<(bool, Touched), BadChange> {
+        let mut touched = Touched::default();
+        let mut changed = false;
+        if changes.len() == 1 {
+            // One change is made or not made: nothing has to be taken back.
+            for change in changes {
+                touched = Touched::by(&change);
+                changed = self.apply(change)?;
+            }
+        } else {
+            let mut after = self.clone();
+            for change in changes {
+                touched = touched.and(Touched::by(&change));
+                changed |= after.apply(change)?;
+            }
+            if changed {
+                *self = after;
+            }
+        }
+        Ok((changed, touched))
     }
 
     pub(crate) fn patch(&mut self, patch: &[u8]) -> Result<bool, BadChange> {

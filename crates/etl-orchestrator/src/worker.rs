@@ -130,7 +130,7 @@ fn run(shared: &Arc<Shared>, core: &mut Core, entry: Entry) {
     let before = entry.key();
     let Entry { mut run, job, .. } = entry;
     let mut waiting: Vec<Waiting> = Vec::new();
-    let records = run.convoy.slots.len();
+    let records = run.convoy.records();
     let advanced = catch_unwind(AssertUnwindSafe(|| {
         run.advance(core, &mut waiting, |priority| {
             let queue = shared.queue();
@@ -141,12 +141,7 @@ fn run(shared: &Arc<Shared>, core: &mut Core, entry: Entry) {
     let complete = match &advanced {
         Ok(Advance::Done) => {
             let totals = core.counters.totals();
-            let slots = run
-                .convoy
-                .slots
-                .drain(..)
-                .inspect(|slot| slot.outcome.count(totals));
-            job.gather(slots.map(|slot| (slot.input, slot.outcome)))
+            job.gather(run.convoy.outcomes(totals))
         }
         Ok(Advance::Yielded) => false,
         Err(_) => {

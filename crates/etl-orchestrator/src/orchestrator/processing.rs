@@ -132,7 +132,7 @@ impl Orchestrator {
             self.count_taken(records.len() as u64, passed);
             return Ok(Submitted::Done(outcomes));
         }
-        let missing = runs.iter().map(|run| run.convoy.slots.len()).sum();
+        let missing = runs.iter().map(|run| run.convoy.records()).sum();
         let (sender, receiver) = oneshot::channel();
         let job = Arc::new(Job::new(
             outcomes,

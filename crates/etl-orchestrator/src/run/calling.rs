@@ -23,78 +23,59 @@ impl Convoy {
         }
 
         let mut replies = std::mem::take(&mut core.replies);
-        let cost = self.ask(core, place, module, able, nearest.0, &mut replies);
+        let views: SmallVec<[&View; 64]> = able
+            .iter()
+            .map(|&index| &self.flights[index].view)
+            .collect();
+        let cost = ask(core, place, module, &views, nearest.0, &mut replies);
+        drop(views);
         let mut told = Told::default();
-        if able.len() > 1 && replies.iter().any(timed_out) {
-            // Only what a record does alone, with all its time, counts. Until then nothing is done to any of them, so that what
-            // happens to them happens in their order.
-            let answers = self.ask_again(core, place, module, able, cost, &mut replies);
-            for (&index, answer) in able.iter().zip(answers) {
-                let (reply, cost) = answer;
-                let scope = place.limit(program, &self.flights[index]).1;
-                self.answer(core, place, module, index, (reply, cost, scope), &mut told);
-            }
-        } else {
-            for (&index, reply) in able.iter().zip(replies.drain(..)) {
-                self.answer(
-                    core,
-                    place,
-                    module,
-                    index,
-                    (reply, cost, nearest.1),
-                    &mut told,
-                );
-            }
-        }
+        self.take_in(
+            core,
+            place,
+            module,
+            able,
+            (cost, nearest.1),
+            &mut replies,
+            &mut told,
+        );
         core.replies = replies;
-        let counters = core.counters.module(program.index);
-        counters.kept.add(told.kept);
-        counters.changed.add(told.changed);
+        told.count(core, program);
         if let (Some(breaker), Some(admission)) = (&program.breaker, admission) {
             breaker.record(core.now(), admission, told.well, told.unwell);
         }
     }
 
-    /// Makes one call: one reply for each flight. Answers what it cost each of them.
-    pub(super) fn ask(
-        &self,
+    /// Does to each of these flights what its module answered in one call.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call's flights, replies and cost"
+    )]
+    pub(super) fn take_in(
+        &mut self,
         core: &mut Core,
         place: &Place<'_>,
         module: usize,
         able: &[usize],
-        limit: Duration,
+        (cost, scope): (Duration, Scope),
         replies: &mut Vec<Reply>,
-    ) -> Duration {
+        told: &mut Told,
+    ) {
         let program = place.module(module);
-        let started = core.now();
-        replies.clear();
-        let deadline = started + limit;
-        let view = |&index: &usize| &self.flights[index].view;
-        if let [index] = able {
-            let transform = &program.transform;
-            transform.call(&mut core.context, &[view(index)], deadline, replies);
+        if able.len() > 1 && replies.iter().any(timed_out) {
+            // Only what a record does alone, with all its time, counts. Until then nothing is done to any of them, so that what
+            // happens to them happens in their order.
+            let answers = self.ask_again(core, place, module, able, cost, replies);
+            for (&index, answer) in able.iter().zip(answers) {
+                let (reply, cost) = answer;
+                let scope = place.limit(program, &self.flights[index]).1;
+                self.answer(core, place, module, index, (reply, cost, scope), told);
+            }
         } else {
-            let mut views: SmallVec<[&View; 64]> = SmallVec::new();
-            views.extend(able.iter().map(view));
-            let transform = &program.transform;
-            transform.call(&mut core.context, &views, deadline, replies);
+            for (&index, reply) in able.iter().zip(replies.drain(..)) {
+                self.answer(core, place, module, index, (reply, cost, scope), told);
+            }
         }
-        let elapsed = core.now().saturating_duration_since(started);
-        core.counters
-            .module(program.index)
-            .duration
-            .observe(elapsed, 1);
-        if replies.is_empty() {
-            replies.resize_with(able.len(), || Reply::Keep);
-        } else if replies.len() != able.len() {
-            let error = TransformError::new(
-                FailureKind::InvalidOutput,
-                "the module answered for another number of records",
-            );
-            replies.clear();
-            replies.resize_with(able.len(), || Reply::Fail(error.clone()));
-        }
-        elapsed / u32::try_from(able.len()).unwrap_or(u32::MAX)
     }
 
     /// Calls again, each alone and with its full time, for those whose time was over together with others'. What the call that was cut
@@ -114,7 +95,8 @@ impl Convoy {
                 continue;
             }
             let limit = place.limit(place.module(module), &self.flights[index]).0;
-            let cost = self.ask(core, place, module, &[index], limit, replies);
+            let view = &self.flights[index].view;
+            let cost = ask(core, place, module, &[view], limit, replies);
             if let Some(reply) = replies.pop() {
                 *answer = (reply, cost);
             }
@@ -236,5 +218,56 @@ impl Convoy {
         }
         able.retain(|index| self.flights[*index].wants(module));
         Some(admission)
+    }
+}
+
+/// Makes one call: one reply for each record. Answers what it cost each of them.
+#[inline]
+pub(super) fn ask(
+    core: &mut Core,
+    place: &Place<'_>,
+    module: usize,
+    views: &[&View],
+    limit: Duration,
+    replies: &mut Vec<Reply>,
+) -> Duration {
+    let program = place.module(module);
+    let _span = spans::call(program, views);
+    let started = core.now();
+    replies.clear();
+    let deadline = started + limit;
+    program
+        .transform
+        .call(&mut core.context, views, deadline, replies);
+    let elapsed = core.now().saturating_duration_since(started);
+    core.counters
+        .module(program.index)
+        .duration
+        .observe(elapsed, 1);
+    if replies.is_empty() {
+        replies.resize_with(views.len(), || Reply::Keep);
+    } else if replies.len() != views.len() {
+        let error = TransformError::new(
+            FailureKind::InvalidOutput,
+            "the module answered for another number of records",
+        );
+        replies.clear();
+        replies.resize_with(views.len(), || Reply::Fail(error.clone()));
+    }
+    match views.len() {
+        1 => elapsed,
+        records => elapsed / u32::try_from(records).unwrap_or(u32::MAX),
+    }
+}
+
+pub(super) fn timed_out(reply: &Reply) -> bool {
+    matches!(reply, Reply::Fail(error) if error.kind() == FailureKind::Timeout)
+}
+
+impl Told {
+    pub(super) fn count(&self, core: &mut Core, program: &ModuleProgram) {
+        let counters = core.counters.module(program.index);
+        counters.kept.add(self.kept);
+        counters.changed.add(self.changed);
     }
 }

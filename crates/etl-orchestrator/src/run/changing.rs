@@ -139,31 +139,11 @@ impl Convoy {
                 }
                 None => false,
             }
-        } else if changes.len() == 1 {
-            // One change is made or not made: nothing has to be taken back.
+        } else {
             self.keep_input(place, index);
             let flight = &mut self.flights[index];
-            let mut changed = false;
-            for change in changes {
-                let touched = Touched::by(&change);
-                if flight.view.apply(change).map_err(bad)? {
-                    core.conditions.changed(flight.scratch, touched);
-                    changed = true;
-                }
-            }
-            changed
-        } else {
-            let mut after = self.flights[index].view.clone();
-            let mut touched = Touched::default();
-            let mut changed = false;
-            for change in changes {
-                touched = touched.and(Touched::by(&change));
-                changed |= after.apply(change).map_err(bad)?;
-            }
+            let (changed, touched) = flight.view.apply_all(changes).map_err(bad)?;
             if changed {
-                self.keep_input(place, index);
-                let flight = &mut self.flights[index];
-                flight.view = after;
                 core.conditions.changed(flight.scratch, touched);
             }
             changed

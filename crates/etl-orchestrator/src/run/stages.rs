@@ -6,6 +6,11 @@ impl Convoy {
     /// Merges what parallel modules wrote, and lets emitted records join.
     pub(super) fn end_stage(&mut self, core: &mut Core, place: &Place<'_>) {
         let counters = core.counters.stage(place.stage.index);
+        if !self.apart {
+            let spent = std::mem::take(&mut self.together.in_stage);
+            counters.duration.observe(spent, self.together.len());
+            return;
+        }
         let mut durations = Joined::new(&counters.duration);
         for flight in &self.flights {
             durations.observe(flight.in_stage);
