@@ -15,6 +15,7 @@
 mod calling;
 mod changing;
 mod failing;
+mod place;
 mod spans;
 mod stages;
 mod together;
@@ -40,6 +41,7 @@ use crate::trace::{Happened, Trace};
 use crate::transform::Reply;
 use crate::view::View;
 use calling::{ask, timed_out};
+use place::{Place, Scope};
 use spans::Spans;
 use together::Together;
 
@@ -156,14 +158,6 @@ pub(crate) enum Advance {
 pub(crate) struct Waiting {
     pub(crate) run: Run,
     pub(crate) until: Instant,
-}
-
-/// The nearest of the timeouts that hold for a call.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    Module,
-    Stage,
-    Pipeline,
 }
 
 impl Flight {
@@ -545,61 +539,6 @@ impl Convoy {
         for Flight { view, slot, .. } in self.flights.drain(..) {
             self.slots[slot].outcome.outputs.push(view);
         }
-    }
-}
-
-/// Where a convoy is.
-struct Place<'a> {
-    program: &'a Program,
-    plan: &'a Plan,
-    /// The pipeline's place in the program.
-    index: usize,
-    pipeline: &'a PipelineProgram,
-    stage: &'a StageProgram,
-    /// The planned modules.
-    modules: &'a [usize],
-    keeps_input: bool,
-}
-
-impl<'a> Place<'a> {
-    fn module(&self, place: usize) -> &'a ModuleProgram {
-        &self.stage.modules[self.modules[place]]
-    }
-
-    /// The nearest timeout of a call for a flight.
-    fn limit(&self, module: &ModuleProgram, flight: &Flight) -> (Duration, Scope) {
-        self.limit_after(module, flight.in_stage, flight.in_pipeline)
-    }
-
-    /// The nearest timeout of a call for a flight that has spent so much. Of equal ones the innermost.
-    fn limit_after(
-        &self,
-        module: &ModuleProgram,
-        in_stage: Duration,
-        in_pipeline: Duration,
-    ) -> (Duration, Scope) {
-        let mut nearest = (module.timeout, Scope::Module);
-        if let Some(timeout) = self.stage.timeout {
-            let left = timeout.saturating_sub(in_stage);
-            if left < nearest.0 {
-                nearest = (left, Scope::Stage);
-            }
-        }
-        let left = self.pipeline.timeout.saturating_sub(in_pipeline);
-        if left < nearest.0 {
-            nearest = (left, Scope::Pipeline);
-        }
-        nearest
-    }
-
-    /// The time that the stage and the pipeline leave a flight.
-    fn left(&self, flight: &Flight) -> Duration {
-        let pipeline = self.pipeline.timeout.saturating_sub(flight.in_pipeline);
-        let stage = self
-            .stage
-            .timeout
-            .map(|timeout| timeout.saturating_sub(flight.in_stage));
-        stage.map_or(pipeline, |stage| stage.min(pipeline))
     }
 }
 

@@ -3,6 +3,7 @@
 //! `ETL_MODEL_CASES` sets the number of configurations; `ETL_MODEL_SEED` runs one of them alone.
 
 mod interpreter;
+mod merging;
 mod script;
 
 use std::collections::HashMap;
