@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: the long run of what the ordinary tests do for a moment.
 //!
-//! Two sorts of target, all in one table. A *compared* one is a property test that goes from seed to seed: this chore builds it in release mode
-//! and tells it through the environment how much to do (`tests/support/effort.rs` of `etl-filter` is the other side). A *guided* one is a target
+//! Two sorts of target, all in one table. A *compared* one is a property test that goes from seed to seed: this chore builds it, most in release
+//! mode, and tells it through the environment how much to do (`tests/support/effort.rs` of `etl-filter` is the other side). A *guided* one is a target
 //! of cargo-fuzz, led by coverage, which wants a nightly compiler; where that is missing it is skipped, with how to get it. What a guided run
 //! finds worth keeping goes to `target/fuzz/corpus`, so that a run changes nothing that is committed.
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::process;
+use crate::{generator, process};
 
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
@@ -52,6 +52,7 @@ enum How {
     Compared {
         package: &'static str,
         features: &'static str,
+        mode: Mode,
         /// The test program, and the test in it.
         test: [&'static str; 2],
         /// How much is done unless it is said, and what is counted.
@@ -65,6 +66,14 @@ enum How {
     },
 }
 
+/// How a property test is built.
+#[derive(Clone, Copy)]
+enum Mode {
+    Release,
+    /// As in the ordinary tests, so that it is built already: for the pool, where nearly all time goes into code that is optimised there too.
+    AsTested,
+}
+
 const GUIDED_SECONDS: u64 = 60;
 
 const TARGETS: &[Target] = &[
@@ -74,6 +83,7 @@ const TARGETS: &[Target] = &[
         how: How::Compared {
             package: "etl-filter",
             features: "",
+            mode: Mode::Release,
             test: ["oracle", "the_engine_agrees_with_the_oracle"],
             cases: 10_000_000,
             unit: "comparisons",
@@ -85,6 +95,7 @@ const TARGETS: &[Target] = &[
         how: How::Compared {
             package: "etl-filter",
             features: "conditions",
+            mode: Mode::Release,
             test: [
                 "condition_oracle",
                 "conditions_agree_with_the_slow_evaluator",
@@ -99,9 +110,22 @@ const TARGETS: &[Target] = &[
         how: How::Compared {
             package: "etl-abi",
             features: "",
+            mode: Mode::Release,
             test: ["properties", "any_bytes_are_a_value_or_an_error"],
             cases: 1_000_000,
             unit: "frames",
+        },
+    },
+    Target {
+        name: "modules",
+        about: "generated modules, loaded and called by the pool, against an interpreter",
+        how: How::Compared {
+            package: "etl-pool",
+            features: "",
+            mode: Mode::AsTested,
+            test: ["generated", "generated_modules_do_what_an_interpreter_says"],
+            cases: 100_000,
+            unit: "modules",
         },
     },
     Target {
@@ -203,6 +227,7 @@ fn compared(root: &Path, target: &Target, arguments: &Arguments) -> Result<Outco
     let How::Compared {
         package,
         features,
+        mode,
         test: [program, function],
         cases,
         unit,
@@ -210,7 +235,10 @@ fn compared(root: &Path, target: &Target, arguments: &Arguments) -> Result<Outco
     else {
         return Err(format!("{} is not a property test", target.name));
     };
-    let executable = build(root, package, features, program)?;
+    if package == "etl-pool" {
+        generator::build(root)?;
+    }
+    let executable = build(root, package, features, mode, program)?;
     let mut command = Command::new(executable);
     command
         .args([function, "--exact", "--nocapture"])
@@ -276,10 +304,19 @@ fn compared(root: &Path, target: &Target, arguments: &Arguments) -> Result<Outco
 }
 
 /// Builds the test program and says where it is.
-fn build(root: &Path, package: &str, features: &str, program: &str) -> Result<PathBuf, String> {
+fn build(
+    root: &Path,
+    package: &str,
+    features: &str,
+    mode: Mode,
+    program: &str,
+) -> Result<PathBuf, String> {
     let mut command = process::cargo(root);
-    command.args(["test", "--release", "--no-run", "--package", package]);
-    command.args(["--features", features, "--test", program]);
+    command.args(["test", "--no-run", "--test", program]);
+    match mode {
+        Mode::Release => command.args(["--release", "--package", package, "--features", features]),
+        Mode::AsTested => command.arg("--workspace"),
+    };
     let messages = process::cargo_messages(&mut command)?;
     messages
         .iter()

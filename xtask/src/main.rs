@@ -8,6 +8,7 @@
 mod bench;
 mod demo;
 mod fuzz;
+mod generator;
 mod guests;
 mod layers;
 mod metadata;

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: builds the guest modules, then runs every test of the workspace, documentation examples included.
+//! `cargo xtask test`: builds the guest modules, and the program that makes others, then runs every test of the workspace, documentation examples included.
 //!
 //! A test that needs something the machine lacks (a data corpus, a server) prints `skipped: <what>: <how to get it>` and passes. libtest hides what
 //! passing tests print, so this chore asks for it, takes out the skip notes, and ends with them: a green run never hides what did not run.
@@ -6,12 +6,12 @@
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-use crate::{guests, process};
+use crate::{generator, guests, process};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 #[command(
-    long_about = "Build the guest modules, then run every test of the workspace, documentation examples included\n\n\
+    long_about = "Build the guest modules and the generator of others, then run every test of the workspace, documentation examples included\n\n\
                   Arguments go to `cargo test` as they are, and after `--` to the test programs. Tests that need something this machine\n\
                   does not have are skipped, and named at the end with how to get it.",
     after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -p etl-filter\n  cargo xtask test -- conflict --nocapture"
@@ -35,6 +35,14 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         "guest modules are in target/guests ({:.0} s)",
         start.elapsed().as_secs_f64()
     );
+    if concerns(&arguments.arguments, "etl-pool") {
+        let start = Instant::now();
+        generator::build(&root)?;
+        eprintln!(
+            "the generator of modules is in target/generator ({:.0} s)",
+            start.elapsed().as_secs_f64()
+        );
+    }
 
     let start = Instant::now();
     let mut command = process::cargo(&root);
@@ -58,6 +66,19 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
+/// Whether the tests of a package are among what was asked for: it is named, or none is.
+fn concerns(given: &[String], package: &str) -> bool {
+    let for_cargo = given.iter().take_while(|argument| *argument != "--");
+    let named: Vec<&String> = for_cargo
+        .skip_while(|argument| !names_package(argument))
+        .collect();
+    named.is_empty() || named.iter().any(|argument| argument.ends_with(package))
+}
+
+fn names_package(argument: &str) -> bool {
+    argument.starts_with("-p") || argument.starts_with("--package")
+}
+
 /// The arguments of `cargo`: everything, unless the user named packages; and the output of tests that pass, for its skip notes.
 fn test_arguments(given: &[String], is_terminal: bool) -> Vec<String> {
     let split = given
@@ -65,9 +86,7 @@ fn test_arguments(given: &[String], is_terminal: bool) -> Vec<String> {
         .position(|argument| argument == "--")
         .unwrap_or(given.len());
     let (for_cargo, for_tests) = (&given[..split], given.get(split + 1..).unwrap_or_default());
-    let names_packages = for_cargo
-        .iter()
-        .any(|argument| argument.starts_with("-p") || argument.starts_with("--package"));
+    let names_packages = for_cargo.iter().any(|argument| names_package(argument));
     let mut arguments = vec!["test".to_owned()];
     if !names_packages {
         arguments.push("--workspace".to_owned());
@@ -171,6 +190,20 @@ mod tests {
             test_arguments(&words("--lib -- name"), true),
             words("test --workspace --lib -- --show-output --color=always name")
         );
+    }
+
+    #[test]
+    fn what_a_package_needs_is_built_where_it_is_tested() {
+        for (given, concerned) in [
+            ("", true),
+            ("--release -- name", true),
+            ("-p etl-pool --test hostile", true),
+            ("--package=etl-pool", true),
+            ("-p etl-filter -p etl-pool", true),
+            ("-p etl-filter -- etl-pool", false),
+        ] {
+            assert_eq!(concerns(&words(given), "etl-pool"), concerned, "{given}");
+        }
     }
 
     #[test]

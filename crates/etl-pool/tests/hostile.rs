@@ -15,10 +15,10 @@ use etl_pool::{
 };
 
 /// What a guest does when it meets a poisoned record: fields it needs, the instructions, and how the call must end.
-struct Attack {
-    name: &'static str,
-    extra: &'static str,
-    then: &'static str,
+struct Attack<'a> {
+    name: &'a str,
+    extra: &'a str,
+    then: &'a str,
     ends: &'static [FailureKind],
 }
 
@@ -26,7 +26,7 @@ const TIMEOUT: &[FailureKind] = &[FailureKind::Timeout];
 const TRAP: &[FailureKind] = &[FailureKind::Trap];
 const MEMORY: &[FailureKind] = &[FailureKind::MemoryLimit];
 
-const ATTACKS: &[Attack] = &[
+const ATTACKS: &[Attack<'static>] = &[
     // Never returning.
     Attack {
         name: "empty loop",
@@ -129,7 +129,26 @@ const ATTACKS: &[Attack] = &[
         then: "(loop $l (drop (memory.grow (i32.const 65535))) (br $l))",
         ends: &[FailureKind::Timeout],
     },
+    Attack {
+        name: "loop that hands a value on",
+        extra: "",
+        then: "(i32.const 1) (loop $l (param i32) (drop) (br $l (i32.const 1)))",
+        ends: TIMEOUT,
+    },
+    Attack {
+        name: "loops in a loop, all of them left and entered again",
+        extra: "",
+        then: "(loop $a (loop $b (br_if $b (i32.load (i32.const 250000)))) (loop $c (br_if $a (i32.eqz (i32.load (i32.const 250000)))) (br $c)))",
+        ends: TIMEOUT,
+    },
     // The stack.
+    Attack {
+        name: "mutual recursion",
+        extra: "(func $f (param i32) (result i32) (i32.add (call $g (local.get 0)) (i32.const 1))) \
+                (func $g (param i32) (result i32) (i32.sub (call $f (local.get 0)) (i32.const 1)))",
+        then: "(drop (call $f (i32.const 1)))",
+        ends: TRAP,
+    },
     Attack {
         name: "recursion",
         extra: "(func $f (param i32) (result i32) (i32.add (call $f (local.get 0)) (i32.const 1)))",
@@ -273,7 +292,12 @@ const ATTACKS: &[Attack] = &[
 ];
 
 /// The poisoned record ends as it should, and what comes after is served, on this lane and on another.
-fn survives(pool: &Arc<Pool>, shelves: &mut Shelves, template: &Arc<Template>, attack: &Attack) {
+fn survives(
+    pool: &Arc<Pool>,
+    shelves: &mut Shelves,
+    template: &Arc<Template>,
+    attack: &Attack<'_>,
+) {
     let name = attack.name;
     let verdicts = shelves
         .call(template, &records(&["before"]), in_ms(5_000))
@@ -325,6 +349,116 @@ fn every_attack_costs_its_record_alone() {
         }
         drop(shelves);
         assert_eq!((pool.instances(), pool.memory_bytes()), (0, 0));
+    }
+}
+
+/// Without one loop: what a great many instructions in a row do, and what calls do one after the other when they return.
+#[test]
+fn straight_lines_are_stopped_too() {
+    let square = "(local.set 1 (i32.add (i32.mul (local.get 1) (local.get 1)) (i32.const 3)))";
+    // Ten thousand calls deep at once, and all the work is on the way back.
+    let returning = format!(
+        "(func $f (param i32) (result i32) (local i32) \
+           (if (i32.eqz (local.get 0)) (then (return (i32.const 1)))) \
+           (local.set 1 (call $f (i32.sub (local.get 0) (i32.const 1)))) {} (local.get 1))",
+        square.repeat(20_000)
+    );
+    let fills = "(table.fill $t (i32.const 0) (ref.null func) (i32.const 100000))".repeat(5_000);
+    for layout in [MemoryLayout::Reserved, MemoryLayout::Compact] {
+        let pool = laid_out(layout);
+        let mut shelves = pool.shelves();
+        for attack in [
+            Attack {
+                name: "work on the way back",
+                extra: &returning,
+                then: "(drop (call $f (i32.const 10000)))",
+                ends: TIMEOUT,
+            },
+            Attack {
+                name: "table.fill thousands of times in a row",
+                extra: &format!("(table $t 100000 funcref) (func $f {fills})"),
+                then: "(call $f)",
+                ends: TIMEOUT,
+            },
+        ] {
+            let template = template(&pool, &on_poison(attack.extra, attack.then));
+            survives(&pool, &mut shelves, &template, &attack);
+        }
+    }
+}
+
+/// Imports whose arguments are pointers and lengths, with how many arguments each has.
+const POINTED: &[(&str, &str, usize, &str)] = &[
+    ("etl", "log", 3, ""),
+    ("etl", "counter", 2, ""),
+    ("wasi_snapshot_preview1", "fd_write", 4, "(result i32)"),
+    ("wasi_snapshot_preview1", "fd_fdstat_get", 2, "(result i32)"),
+    ("wasi_snapshot_preview1", "random_get", 2, "(result i32)"),
+    ("wasi_snapshot_preview1", "clock_res_get", 2, "(result i32)"),
+    (
+        "wasi_snapshot_preview1",
+        "args_sizes_get",
+        2,
+        "(result i32)",
+    ),
+    (
+        "wasi_snapshot_preview1",
+        "environ_sizes_get",
+        2,
+        "(result i32)",
+    ),
+];
+
+#[test]
+fn wild_arguments_of_imports_are_never_followed() {
+    let pool = pool();
+    let mut shelves = pool.shelves();
+    for &(module, name, arguments, result) in POINTED {
+        // The arguments are the words of the record's value.
+        let words_of_value: String = (0..arguments)
+            .map(|index| format!("(i32.load offset={} (local.get $value))", 4 * index))
+            .collect();
+        let (more, last) = if name == "counter" {
+            (" i64", "(i64.const 1)")
+        } else {
+            ("", "")
+        };
+        let drop = if result.is_empty() { "" } else { "(drop)" };
+        let guest = v1(
+            &format!(
+                r#"(import "{module}" "{name}" (func $import (param {}{more}) {result}))"#,
+                "i32 ".repeat(arguments)
+            ),
+            &format!(
+                "{words_of_value} {last} (call $import) {drop} (local.set $kind (i32.const 0))"
+            ),
+        );
+        for isolation in [Isolation::Instance, Isolation::Record] {
+            let options = InstanceOptions {
+                isolation,
+                ..InstanceOptions::default()
+            };
+            let template = template_with(&pool, &guest, options);
+            for first in EDGES.into_iter().chain([262_143, 262_144]) {
+                for second in EDGES.into_iter().chain([262_143, 262_144]) {
+                    for others in [[1, 8], [0xffff_ffff, 0x8000_0000]] {
+                        let value: Vec<u8> = [first, second, others[0], others[1]]
+                            .into_iter()
+                            .flat_map(u32::to_le_bytes)
+                            .collect();
+                        let verdicts = shelves
+                            .call(&template, &[record(&value)], in_ms(5_000))
+                            .unwrap();
+                        // What it is told to write may spoil its own reply, and nothing else.
+                        let word = &words(&verdicts)[0];
+                        assert!(
+                            ["keep", "InvalidOutput"].contains(&word.as_str()),
+                            "{name} {first:#x} {second:#x}: {word}"
+                        );
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -528,6 +662,68 @@ fn malformed_frames_are_invalid_output() {
             ["InvalidOutput"],
             "{kind} {at} {size}"
         );
+    }
+}
+
+/// Two verdicts whose bytes lie in another order, on top of one another, or are more or fewer than the records.
+#[test]
+fn reordered_frames_are_read_as_the_boundary_says() {
+    let pool = pool();
+    let mut shelves = pool.shelves();
+    let frame = |entries: &[(u32, u32)]| {
+        let mut frame = Vec::new();
+        frame.extend_from_slice(b"ETLR");
+        frame.extend_from_slice(&1u32.to_le_bytes());
+        let size = 16 + 16 * entries.len() + 6;
+        for word in [entries.len(), size] {
+            frame.extend_from_slice(&(word as u32).to_le_bytes());
+        }
+        for &(at, length) in entries {
+            for word in [3, 0, at, length] {
+                frame.extend_from_slice(&word.to_le_bytes());
+            }
+        }
+        frame.extend_from_slice(b"onetwo");
+        frame
+    };
+    for entries in [
+        &[(48, 3), (51, 3)][..],
+        &[(51, 3), (48, 3)],
+        &[(48, 6), (50, 2)],
+        &[(54, 0), (48, 6)],
+        &[(51, 4), (48, 3)],
+        &[(0, 16), (16, 16)],
+        &[(32, 3)],
+        &[(64, 3), (67, 3), (64, 3)],
+    ] {
+        let frame = frame(entries);
+        let escaped: String = frame.iter().map(|byte| format!("\\{byte:02x}")).collect();
+        let guest = wasm(&format!(
+            r#"(module (memory (export "memory") 1 1) (data (i32.const 1024) "{escaped}")
+                 (func (export "etl_alloc_v1") (param i32) (result i32) (i32.const 8192))
+                 (func (export "etl_process_v1") (param i32 i32) (result i64) (i64.const {})))"#,
+            etl_abi::pack(1_024, frame.len() as u32)
+        ));
+        let template = template(&pool, &guest);
+        let verdicts = shelves
+            .call(&template, &records(&["a", "b"]), in_ms(5_000))
+            .unwrap();
+        let expected: Vec<String> = match etl_abi::response::ResponseReader::parse(&frame, 2) {
+            Ok(reader) => (0..2)
+                .map(|index| match reader.verdict(index) {
+                    etl_abi::Verdict::SetValue(value) => {
+                        format!("={}", String::from_utf8_lossy(value))
+                    }
+                    other => panic!("{other:?}"),
+                })
+                .collect(),
+            // In halves, down to one record, for which it is a frame only if it has one verdict.
+            Err(_) => match etl_abi::response::ResponseReader::parse(&frame, 1) {
+                Ok(_) => vec!["=one".to_owned(); 2],
+                Err(_) => vec!["InvalidOutput".to_owned(); 2],
+            },
+        };
+        assert_eq!(words(&verdicts), expected, "{entries:?}");
     }
 }
 

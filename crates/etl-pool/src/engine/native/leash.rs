@@ -1,6 +1,6 @@
 //! The leash of a lane: a page that its running guest keeps reading, and that is taken away to stop it.
 //!
-//! `instrument` puts a load from the page into every loop and every function that calls. [`Leash::run`] says until when the guest that
+//! `instrument` puts loads from the page on every way that a guest can take for long. [`Leash::run`] says until when the guest that
 //! starts now may run; the watchdog pulls the leash after that, the next load faults, and the runtime turns the fault into a
 //! trap like any other out of bounds. Taking the page away needs no cooperation, and giving it back is for the lane.
 //!
@@ -12,10 +12,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::instrument::SITES;
+use crate::instrument::LEASH_BYTES;
 use region::{Allocation, Protection};
 use wasmer::sys::vm::{LinearMemory, VMMemory, VMMemoryDefinition};
 use wasmer::{MemoryError, MemoryStyle, MemoryType, Pages};
+
+/// The leash as a memory, in pages of WebAssembly.
+const PAGES: u32 = (LEASH_BYTES >> 16) as u32;
 
 /// No guest runs.
 const IDLE: u64 = u64::MAX;
@@ -59,7 +62,7 @@ pub(super) fn nanoseconds(instant: Instant) -> u64 {
 impl Leash {
     pub(super) fn new() -> Result<Self, region::Error> {
         Ok(Self {
-            page: region::alloc(SITES, Protection::READ)?,
+            page: region::alloc(LEASH_BYTES, Protection::READ)?,
             deadline: AtomicU64::new(IDLE),
             pulled: AtomicBool::new(false),
             away: Mutex::new(false),
@@ -164,11 +167,11 @@ unsafe impl Sync for LeashMemory {}
 
 impl LinearMemory for LeashMemory {
     fn ty(&self) -> MemoryType {
-        MemoryType::new(1, Some(1), false)
+        MemoryType::new(PAGES, Some(PAGES), false)
     }
 
     fn size(&self) -> Pages {
-        Pages(1)
+        Pages(PAGES)
     }
 
     fn style(&self) -> MemoryStyle {
@@ -177,7 +180,7 @@ impl LinearMemory for LeashMemory {
 
     fn grow(&mut self, delta: Pages) -> Result<Pages, MemoryError> {
         Err(MemoryError::CouldNotGrow {
-            current: Pages(1),
+            current: Pages(PAGES),
             attempted_delta: delta,
         })
     }

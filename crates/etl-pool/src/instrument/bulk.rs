@@ -1,0 +1,173 @@
+//! `memory.copy` and `memory.fill` in chunks, with a check between them.
+//!
+//! One such instruction can work on all of a memory. A short one stays where it stands; a long one is done by one of two functions that are added to the
+//! module.
+
+use wasm_encoder::{BlockType, Function, Instruction as I};
+
+use super::notes::note_range;
+use super::sites::Sites;
+
+/// Bytes that one instruction may work on at a time.
+const CHUNK: i32 = 256 << 10;
+
+/// The two instructions that are split into chunks.
+pub(super) enum Bulk {
+    Copy,
+    Fill,
+}
+
+impl Bulk {
+    fn instruction(&self, f: &mut Function) {
+        match self {
+            Self::Copy => f.instruction(&I::MemoryCopy {
+                src_mem: 0,
+                dst_mem: 0,
+            }),
+            Self::Fill => f.instruction(&I::MemoryFill(0)),
+        };
+    }
+
+    fn whole(&self, f: &mut Function, destination: u32, source: u32, length: u32) {
+        f.instruction(&I::LocalGet(destination))
+            .instruction(&I::LocalGet(source))
+            .instruction(&I::LocalGet(length));
+        self.instruction(f);
+    }
+
+    /// Leaves 1 where `address + length` is beyond the memory.
+    fn out_of_bounds(&self, f: &mut Function, address: u32, length: u32) {
+        f.instruction(&I::LocalGet(address))
+            .instruction(&I::I64ExtendI32U)
+            .instruction(&I::LocalGet(length))
+            .instruction(&I::I64ExtendI32U)
+            .instruction(&I::I64Add)
+            .instruction(&I::MemorySize(0))
+            .instruction(&I::I64ExtendI32U)
+            .instruction(&I::I64Const(16))
+            .instruction(&I::I64Shl)
+            .instruction(&I::I64GtU);
+    }
+}
+
+/// `(destination, source or value, length)`: `memory.copy` or `memory.fill` in chunks.
+pub(super) fn helper(bulk: &Bulk, seen: bool) -> Function {
+    const DESTINATION: u32 = 0;
+    const SOURCE: u32 = 1;
+    const LENGTH: u32 = 2;
+    let mut f = Function::new([]);
+    let mut sites = Sites::default();
+    if seen {
+        // Before the write: a write that traps after this leaves pages noted that did not change, which costs a copy and no more.
+        note_range(&mut f, DESTINATION, LENGTH);
+    }
+    // Short, or out of bounds (which must trap before anything is written): one instruction.
+    f.instruction(&I::LocalGet(LENGTH))
+        .instruction(&I::I32Const(CHUNK))
+        .instruction(&I::I32LeU);
+    bulk.out_of_bounds(&mut f, DESTINATION, LENGTH);
+    f.instruction(&I::I32Or);
+    if matches!(bulk, Bulk::Copy) {
+        bulk.out_of_bounds(&mut f, SOURCE, LENGTH);
+        f.instruction(&I::I32Or);
+    }
+    f.instruction(&I::If(BlockType::Empty));
+    bulk.whole(&mut f, DESTINATION, SOURCE, LENGTH);
+    f.instruction(&I::Return).instruction(&I::End);
+
+    if matches!(bulk, Bulk::Copy) {
+        // A copy upwards starts at its end, so that a source that it overlaps is read before it is overwritten.
+        f.instruction(&I::LocalGet(DESTINATION))
+            .instruction(&I::LocalGet(SOURCE))
+            .instruction(&I::I32GtU)
+            .instruction(&I::If(BlockType::Empty))
+            .instruction(&I::Loop(BlockType::Empty));
+        sites.in_loop(&mut f);
+        f.instruction(&I::LocalGet(LENGTH))
+            .instruction(&I::I32Const(CHUNK))
+            .instruction(&I::I32Sub)
+            .instruction(&I::LocalSet(LENGTH));
+        for address in [DESTINATION, SOURCE] {
+            f.instruction(&I::LocalGet(address))
+                .instruction(&I::LocalGet(LENGTH))
+                .instruction(&I::I32Add);
+        }
+        f.instruction(&I::I32Const(CHUNK));
+        bulk.instruction(&mut f);
+        f.instruction(&I::LocalGet(LENGTH))
+            .instruction(&I::I32Const(CHUNK))
+            .instruction(&I::I32GtU)
+            .instruction(&I::BrIf(0))
+            .instruction(&I::End);
+        bulk.whole(&mut f, DESTINATION, SOURCE, LENGTH);
+        f.instruction(&I::Return).instruction(&I::End);
+    }
+
+    f.instruction(&I::Loop(BlockType::Empty));
+    sites.in_loop(&mut f);
+    f.instruction(&I::LocalGet(DESTINATION))
+        .instruction(&I::LocalGet(SOURCE))
+        .instruction(&I::I32Const(CHUNK));
+    bulk.instruction(&mut f);
+    let advanced: &[u32] = if matches!(bulk, Bulk::Copy) {
+        &[DESTINATION, SOURCE]
+    } else {
+        &[DESTINATION]
+    };
+    for &address in advanced {
+        f.instruction(&I::LocalGet(address))
+            .instruction(&I::I32Const(CHUNK))
+            .instruction(&I::I32Add)
+            .instruction(&I::LocalSet(address));
+    }
+    f.instruction(&I::LocalGet(LENGTH))
+        .instruction(&I::I32Const(CHUNK))
+        .instruction(&I::I32Sub)
+        .instruction(&I::LocalTee(LENGTH))
+        .instruction(&I::I32Const(CHUNK))
+        .instruction(&I::I32GtU)
+        .instruction(&I::BrIf(0))
+        .instruction(&I::End);
+    bulk.whole(&mut f, DESTINATION, SOURCE, LENGTH);
+    f.instruction(&I::End);
+    f
+}
+
+/// A short `memory.copy` or `memory.fill` where it stands, a long one by the helper; always by the helper where writes are noted.
+pub(super) fn in_chunks(
+    f: &mut Function,
+    bulk: &Bulk,
+    helper: u32,
+    seen: bool,
+    operands: [u32; 3],
+) {
+    if seen {
+        f.instruction(&I::Call(helper));
+        return;
+    }
+    let [destination, source, length] = operands;
+    keep(f, operands);
+    f.instruction(&I::Drop)
+        .instruction(&I::Drop)
+        .instruction(&I::Drop);
+    f.instruction(&I::LocalGet(length))
+        .instruction(&I::I32Const(CHUNK))
+        .instruction(&I::I32LeU)
+        .instruction(&I::If(BlockType::Empty));
+    bulk.whole(f, destination, source, length);
+    f.instruction(&I::Else)
+        .instruction(&I::LocalGet(destination))
+        .instruction(&I::LocalGet(source))
+        .instruction(&I::LocalGet(length))
+        .instruction(&I::Call(helper))
+        .instruction(&I::End);
+}
+
+/// Puts the three operands on the stack into locals as well.
+pub(super) fn keep(f: &mut Function, [first, second, third]: [u32; 3]) {
+    f.instruction(&I::LocalSet(third))
+        .instruction(&I::LocalSet(second))
+        .instruction(&I::LocalTee(first))
+        .instruction(&I::LocalGet(second))
+        .instruction(&I::LocalGet(third));
+}
