@@ -10,30 +10,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use common::{
-    ECHO, in_ms, laid_out, mappings, on_poison, record, records, status, template, template_with,
-    v1, wasm, words,
+    ECHO, alone, in_ms, laid_out, mappings, on_poison, record, records, status, template,
+    template_with, v1, wasm, words,
 };
 use etl_pool::{
     FailureKind, InstanceOptions, Isolation, MemoryLayout, Pool, PoolOptions, Template,
 };
-
-/// Set in a process that was started for one test.
-const ALONE: &str = "ETL_POOL_TEST_ALONE";
-
-/// Whether this process is for this test alone. If not, starts one that is, and sees that it succeeds there.
-fn alone(test: &str) -> bool {
-    if std::env::var_os(ALONE).is_some() {
-        return true;
-    }
-    let this = std::env::current_exe().expect("this program has a path");
-    let status = Command::new(this)
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(ALONE, "1")
-        .status()
-        .expect("it starts a second time");
-    assert!(status.success(), "{test}, in a process of its own");
-    false
-}
 
 /// A guest of one page that keeps every record.
 fn small() -> Vec<u8> {

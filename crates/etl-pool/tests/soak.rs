@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use common::{
-    ECHO, count, in_ms, legacy, mappings, on_poison, open_files, pool, record, records, status,
-    template, template_with, v1, words,
+    ECHO, alone, count, in_ms, legacy, mappings, on_poison, open_files, pool, record, records,
+    status, template, template_with, v1, words,
 };
 use etl_abi::Verdict;
 use etl_pool::{InstanceOptions, Isolation, MemoryLayout, Pool, PoolOptions, Template};
@@ -29,15 +29,6 @@ struct Before {
     address_space: u64,
     mappings: usize,
     files: usize,
-}
-
-/// Threads that allocate at once get arenas of 64 MiB of address space each, whenever they happen to meet: not while address space is measured.
-fn one_arena() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: sets a number of the allocator.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1)
-    };
 }
 
 impl Before {
@@ -172,7 +163,9 @@ fn version(number: usize) -> Vec<u8> {
 #[test]
 fn replacements_leave_nothing_behind_and_never_mix() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    one_arena();
+    if !alone("replacements_leave_nothing_behind_and_never_mix") {
+        return;
+    }
     let pool = Pool::new(PoolOptions {
         unused_module_bytes: 256 << 10,
         // An instance more or less in the moment of looking is no matter of 8 GiB then.

@@ -107,6 +107,26 @@ pub fn laid_out(layout: MemoryLayout) -> Arc<Pool> {
     Pool::new(options).expect("the options are valid")
 }
 
+/// Set in a process that was started for one test.
+const ALONE: &str = "ETL_POOL_TEST_ALONE";
+
+/// Whether this process is for this test alone. If not, starts one that is, and sees that it succeeds there.
+pub fn alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let this = std::env::current_exe().expect("this program has a path");
+    let status = std::process::Command::new(this)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1")
+        // Threads that meet by chance would get arenas of their own, of 64 MiB of address space each.
+        .env("MALLOC_ARENA_MAX", "1")
+        .status()
+        .expect("it starts a second time");
+    assert!(status.success(), "{test}, in a process of its own");
+    false
+}
+
 /// A figure of this process, in kibibytes: `VmRSS`, `VmSize`.
 pub fn status(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
