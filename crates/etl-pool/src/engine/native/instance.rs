@@ -3,11 +3,14 @@
 //! The store and everything in it goes when the instance is dropped. The guest's memory is only looked at between calls, when no guest code
 //! runs, and every pointer that the guest returned is checked against its length first.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use etl_abi::{names, unpack};
 use wasmer::sys::NativeEngineExt;
+use wasmer::sys::vm::VMMemoryDefinition;
 use wasmer::{Engine, FunctionEnv, Memory, Store, TypedFunction, WasmTypeList};
 
 use super::super::{Instance, Setup};
@@ -15,7 +18,7 @@ use super::compile::Code;
 use super::failure;
 use super::imports::{self, Host};
 use super::leash::Leash;
-use super::memory::GuestTunables;
+use super::memory::{GuestTunables, Location};
 use super::snapshot::{self, Snapshot};
 use crate::error::{CallError, FailureKind};
 use crate::facts::Abi;
@@ -25,6 +28,8 @@ use crate::guest::CallState;
 pub struct NativeInstance {
     store: Store,
     memory: Memory,
+    /// What the runtime says of the memory: part of the instance in the store.
+    definition: NonNull<VMMemoryDefinition>,
     calls: Calls,
     state: Arc<CallState>,
     leash: Arc<Leash>,
@@ -60,12 +65,14 @@ impl NativeInstance {
         let state = Arc::new(CallState::default());
         state.begin();
         let mut engine = code.engine.clone();
+        let location = Arc::<Location>::default();
         engine.set_tunables(GuestTunables::new(
             code.layout,
             setup,
             &code.facts,
             &state,
             leash,
+            &location,
         ));
         let mut store = Store::new(engine);
         let env = FunctionEnv::new(&mut store, Host::new(Arc::clone(&setup.guest)));
@@ -79,6 +86,8 @@ impl NativeInstance {
             .get_memory(names::MEMORY)
             .map_err(|_| missing(names::MEMORY))?
             .clone();
+        let definition =
+            NonNull::new(location.load(Ordering::Relaxed)).ok_or_else(|| missing(names::MEMORY))?;
         env.as_mut(&mut store).memory = Some(memory.clone());
         if let Ok(initialize) = exports.get_typed_function::<(), ()>(&store, names::INITIALIZE) {
             initialize
@@ -108,6 +117,7 @@ impl NativeInstance {
         let mut this = Self {
             store,
             memory,
+            definition,
             calls,
             state,
             leash: Arc::clone(leash),
@@ -194,10 +204,9 @@ impl NativeInstance {
     /// A range of the guest's memory that the guest named.
     #[inline]
     fn bytes(&self, pointer: u32, length: usize, what: &str) -> Result<&[u8], CallError> {
-        let view = self.memory.view(&self.store);
-        // SAFETY: the memory belongs to this instance's store alone, is not shared, and cannot move or change while `self` is borrowed:
-        // that takes guest code, which only runs under `&mut self`.
-        let memory: &[u8] = unsafe { &*std::ptr::from_ref(view.data_unchecked()) };
+        // SAFETY: the definition is this instance's. The memory belongs to its store alone, is not shared, and cannot move or change while `self`
+        // is borrowed: that takes guest code, which only runs under `&mut self`.
+        let memory: &[u8] = unsafe { memory_at(self.definition) };
         memory
             .get(pointer as usize..)
             .and_then(|rest| rest.get(..length))
@@ -212,14 +221,30 @@ impl NativeInstance {
         length: usize,
         what: &str,
     ) -> Result<&mut [u8], CallError> {
-        let view = self.memory.view(&self.store);
         // SAFETY: as above; `&mut self` makes this the only reference into the memory.
-        let memory: &mut [u8] = unsafe { &mut *std::ptr::from_mut(view.data_unchecked_mut()) };
+        let memory = unsafe { memory_at(self.definition) };
         let size = memory.len();
         memory
             .get_mut(pointer as usize..)
             .and_then(|rest| rest.get_mut(..length))
             .ok_or_else(|| out_of_bounds(what, pointer, length, size))
+    }
+}
+
+/// The memory that a definition describes. Asking the runtime for it takes several calls through tables of functions.
+///
+/// # Safety
+/// The instance that the definition is part of must be alive, none of its code may run while the slice is used, and there may be no other reference
+/// into its memory that is written through.
+#[inline]
+unsafe fn memory_at<'a>(definition: NonNull<VMMemoryDefinition>) -> &'a mut [u8] {
+    // SAFETY: the caller promises that the instance is alive, and with it its definition, which the runtime keeps true: so many bytes are there.
+    unsafe {
+        let VMMemoryDefinition {
+            base,
+            current_length,
+        } = definition.read();
+        std::slice::from_raw_parts_mut(base, current_length)
     }
 }
 
@@ -249,9 +274,8 @@ impl Instance for NativeInstance {
             Ok(pointer) => pointer,
             Err(error) => return Err(failure::of_call(error, &self.state, &self.leash)),
         };
-        let view = self.memory.view(store);
-        // SAFETY: the memory belongs to this store alone and no guest code runs until the slice is done with.
-        let memory = unsafe { view.data_unchecked_mut() };
+        // SAFETY: the definition is this instance's, and no guest code runs until the slice is done with.
+        let memory = unsafe { memory_at(self.definition) };
         let size = memory.len();
         let Some(frame) = memory
             .get_mut(pointer.cast_unsigned() as usize..)

@@ -7,7 +7,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use wasmer::sys::vm::{LinearMemory, VMMemory, VMMemoryDefinition, VMTable, VMTableDefinition};
 use wasmer::sys::{BaseTunables, Tunables};
@@ -71,6 +71,9 @@ impl Tunables for CompilingTunables {
 
 const NOTHING: &str = "an engine that only compiles has no instances";
 
+/// Where an instance says where its memory is. Null until the memory is made, and where it is not the instance that holds the definition.
+pub(super) type Location = AtomicPtr<VMMemoryDefinition>;
+
 /// What one instance is made with.
 pub(super) struct GuestTunables {
     layout: MemoryLayout,
@@ -79,6 +82,8 @@ pub(super) struct GuestTunables {
     budget: Arc<MemoryBudget>,
     state: Arc<CallState>,
     leash: Arc<Leash>,
+    /// Where the instance says where its memory is, once there is one.
+    location: Arc<Location>,
     /// Memories made so far. In the order of `instrument`: the guest's, the leash, the map.
     memories: AtomicU32,
 }
@@ -90,6 +95,7 @@ impl GuestTunables {
         facts: &Facts,
         state: &Arc<CallState>,
         leash: &Arc<Leash>,
+        location: &Arc<Location>,
     ) -> Self {
         // Rewriting has taken the module's own maximum away.
         let own = facts.memory_maximum_bytes.unwrap_or(u64::MAX);
@@ -100,6 +106,7 @@ impl GuestTunables {
             budget: Arc::clone(&setup.guest.memory),
             state: Arc::clone(state),
             leash: Arc::clone(leash),
+            location: Arc::clone(location),
             memories: AtomicU32::new(0),
         }
     }
@@ -189,6 +196,10 @@ impl Tunables for GuestTunables {
         vm_definition_location: NonNull<VMMemoryDefinition>,
     ) -> Result<VMMemory, MemoryError> {
         let index = self.memories.fetch_add(1, Ordering::Relaxed);
+        if index == 0 {
+            self.location
+                .store(vm_definition_location.as_ptr(), Ordering::Relaxed);
+        }
         if index == 1 {
             // SAFETY: the caller promises that the location is valid for as long as the memory.
             return Ok(unsafe { leash::memory(&self.leash, vm_definition_location) });
