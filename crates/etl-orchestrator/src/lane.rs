@@ -154,10 +154,18 @@ impl Lane {
 
     /// Handles one record.
     pub fn process(&mut self, record: &Arc<Record>) -> Progress {
-        let snapshot = self.live.load();
-        let totals = self.core.counters.totals();
+        let Self {
+            live,
+            core,
+            plans,
+            waiting,
+            alone: convoy,
+            ..
+        } = self;
+        let snapshot = live.load();
+        let totals = core.counters.totals();
         totals.records_in.add(1);
-        let plan = self.plans.plan(snapshot, &record.topic, totals);
+        let plan = plans.plan(snapshot, &record.topic, totals);
         if plan.is_empty() {
             totals.passed_through.add(1);
             totals.records_out.add(1);
@@ -167,14 +175,11 @@ impl Lane {
             program: &snapshot.program,
             plan,
         };
-        // A panic on the way leaves an empty convoy behind.
-        let mut convoy = std::mem::take(&mut self.alone);
-        convoy.push(0, record.clone());
-        let _: Advance = convoy.advance(route, &mut self.core, &mut self.waiting, |_| false);
-        let progress = arrived(&mut self.core, &mut self.waiting, &mut convoy);
+        // Whatever a panic may have left in it goes first.
         convoy.clear();
-        self.alone = convoy;
-        progress
+        convoy.push(0, record.clone());
+        let _: Advance = convoy.advance(route, core, waiting, |_| false);
+        arrived(core, waiting, convoy)
     }
 
     /// Handles a batch: each module is called once for all records that want it. What comes back is in the order of `records`, and
@@ -220,10 +225,12 @@ impl Lane {
         for run in &mut runs {
             let _: Advance = run.advance(core, waiting, |_| false);
             let totals = core.counters.totals();
-            if results.is_empty() && run.convoy.records() == records.len() {
+            if results.is_empty()
+                && run.convoy.records() == records.len()
+                && let Some(outcomes) = run.convoy.forwarded(totals)
+            {
                 // All of them, in their order.
-                let outcomes = run.convoy.outcomes(totals);
-                results.extend(outcomes.map(|(_, outcome)| Progress::Done(outcome)));
+                results.extend(outcomes.map(Progress::Done));
                 break;
             }
             results.resize_with(records.len(), on_its_way);
@@ -303,7 +310,11 @@ impl Lane {
 
 /// What became of the only record of a convoy.
 fn arrived(core: &mut Core, waiting: &mut Vec<Waiting>, convoy: &mut Convoy) -> Progress {
-    let outcome = convoy.outcomes(core.counters.totals()).next();
+    let totals = core.counters.totals();
+    if let Some(mut outcomes) = convoy.forwarded(totals) {
+        return Progress::Done(outcomes.next().unwrap_or_default());
+    }
+    let outcome = convoy.outcomes(totals).next();
     match (outcome, waiting.pop()) {
         (Some((_, outcome)), _) => Progress::Done(outcome),
         (None, Some(waiting)) => Progress::Deferred(waiting.into()),

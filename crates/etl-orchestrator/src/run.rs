@@ -257,6 +257,19 @@ impl Convoy {
         self.together.extend(first, records);
     }
 
+    /// Takes the outcomes out and counts them, where the records came to the end together.
+    #[inline]
+    pub(crate) fn forwarded(
+        &mut self,
+        totals: &TotalCounters,
+    ) -> Option<impl Iterator<Item = Outcome>> {
+        if self.apart {
+            return None;
+        }
+        totals.records_out.add(self.together.len() as u64);
+        Some(self.together.forwarded())
+    }
+
     /// Takes the outcomes out and counts them: with their places in the caller's batch, in the order in which the records were taken in.
     pub(crate) fn outcomes(
         &mut self,

@@ -71,6 +71,12 @@ impl Together {
         }
     }
 
+    /// The outcomes alone, in the order in which the records were taken in.
+    #[inline]
+    pub(super) fn forwarded(&mut self) -> impl Iterator<Item = Outcome> {
+        self.views.drain(..).map(Outcome::forwarded)
+    }
+
     #[inline]
     pub(super) fn outcomes(&mut self) -> impl Iterator<Item = (usize, Outcome)> {
         let outcomes = self.views.drain(..).map(Outcome::forwarded);
