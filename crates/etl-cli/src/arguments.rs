@@ -52,6 +52,9 @@ pub enum Command {
     #[command(subcommand)]
     Module(ModuleCommand),
     Match(MatchOptions),
+    /// Say who may use the API of `etl run --admin`
+    #[command(subcommand)]
+    Admin(AdminCommand),
     /// Write what other programs need to watch this one
     #[command(subcommand)]
     Generate(GenerateCommand),
@@ -75,6 +78,126 @@ pub enum GenerateCommand {
     /// Print a Grafana dashboard of every metric
     #[command(after_help = DASHBOARD_HELP)]
     GrafanaDashboard,
+}
+
+const TOKEN_CREATE_HELP: &str = "\
+The token is printed once, alone on standard output; only its argon2id hash is kept.
+
+Roles:
+  viewer    looks at everything but secrets
+  operator  the same, and: enable and disable pipelines, move canaries, promote, roll back, reload
+  admin     everything
+
+Examples:
+  etl admin token create --role admin --name anna > anna.token
+  etl admin token create --role operator --name night-shift --expires 12h --pipelines 'orders-*'
+  curl -H \"Authorization: Bearer $(cat anna.token)\" http://127.0.0.1:9400/api/v1/session";
+
+const CERTIFICATE_HELP: &str = "\
+The server must have been told with --admin-client-ca which authorities issue clients' certificates.
+
+Examples:
+  etl admin certificate allow collector.pem --role viewer --name collector";
+
+/// The folder of what `etl run --admin` keeps
+#[derive(Debug, Clone, Args)]
+pub struct AdminFolder {
+    /// The folder of those who may use the API
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "ETL_ADMIN_DIR",
+        default_value = "etl-admin",
+        hide_env_values = true
+    )]
+    pub admin_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Make, list and revoke tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Let the owners of certificates in
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token, and print it
+    #[command(after_help = TOKEN_CREATE_HELP)]
+    Create(TokenCreateOptions),
+    /// List tokens and certificates, those that are of no use any more included
+    List(TokenListOptions),
+    /// Take a token or certificate back: it is of no use with the next request
+    Revoke(TokenRevokeOptions),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CertificateCommand {
+    /// Let the owner of a client certificate in
+    #[command(after_help = CERTIFICATE_HELP)]
+    Allow(CertificateAllowOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct GrantOptions {
+    /// What they may do: viewer, operator or admin
+    #[arg(long, value_name = "ROLE")]
+    pub role: etl_admin::Role,
+
+    /// Who it is, in the list of generations
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+
+    /// When it ends: a time from now as in 90d or 12h, or a moment as in 2027-01-31T00:00:00Z [default: never]
+    #[arg(long, value_name = "T")]
+    pub expires: Option<String>,
+
+    /// Only these pipelines, by id, with * for any characters; may be given more than once [default: all]
+    #[arg(long, value_name = "PATTERN")]
+    pub pipelines: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct TokenCreateOptions {
+    #[command(flatten)]
+    pub folder: AdminFolder,
+
+    #[command(flatten)]
+    pub grant: GrantOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct CertificateAllowOptions {
+    /// The certificate, as a PEM file
+    pub file: PathBuf,
+
+    #[command(flatten)]
+    pub folder: AdminFolder,
+
+    #[command(flatten)]
+    pub grant: GrantOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct TokenListOptions {
+    #[command(flatten)]
+    pub folder: AdminFolder,
+
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct TokenRevokeOptions {
+    /// The id or the name
+    pub which: String,
+
+    #[command(flatten)]
+    pub folder: AdminFolder,
 }
 
 const SCHEMA_HELP: &str = "\
@@ -114,6 +237,10 @@ Metrics (with --metrics ADDR):
   /metrics  every metric, for Prometheus; `etl generate` writes rules and a dashboard for them
   /healthz  200 while the process works
   /readyz   200 while records are taken, with the health as JSON: ok, or degraded and why; else 503
+
+API (with --admin ADDR):
+  /api/v1/openapi.json  says what there is: pipelines, modules, explain, generations, reload
+  Everybody needs a token (`etl admin token create`) or a certificate that was let in.
 
 Signals:
   Ctrl-C    reads no more, finishes what is in flight, prints the summary, exits with 130;
@@ -179,6 +306,14 @@ pub struct RunOptions {
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<std::net::SocketAddr>,
 
+    /// Serve the API for operators by HTTP at this address, as in 127.0.0.1:9400; port 0 takes a free one
+    /// and prints it
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<std::net::SocketAddr>,
+
+    #[command(flatten)]
+    pub admin_options: AdminServerOptions,
+
     /// The longest line that is read; a longer one becomes a dead letter with its beginning
     #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1..=4_294_967_296))]
     pub max_line_bytes: u64,
@@ -190,6 +325,29 @@ pub struct RunOptions {
     /// Print neither progress nor summary
     #[arg(long, conflicts_with = "json")]
     pub quiet: bool,
+}
+
+/// How the API is served
+#[derive(Debug, Clone, Args)]
+pub struct AdminServerOptions {
+    #[command(flatten)]
+    pub folder: AdminFolder,
+
+    /// The API's certificate and those between it and its authority, as a PEM file
+    #[arg(long, value_name = "FILE", requires_all = ["admin", "admin_tls_key"])]
+    pub admin_tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate, as a PEM file
+    #[arg(long, value_name = "FILE", requires = "admin_tls_cert")]
+    pub admin_tls_key: Option<PathBuf>,
+
+    /// The authorities whose certificates clients may show in the place of a token, as a PEM file
+    #[arg(long, value_name = "FILE", requires = "admin_tls_cert")]
+    pub admin_client_ca: Option<PathBuf>,
+
+    /// Serve the API without TLS although others than this machine can reach the address
+    #[arg(long, requires = "admin")]
+    pub admin_without_tls: bool,
 }
 
 const VALIDATE_HELP: &str = "\

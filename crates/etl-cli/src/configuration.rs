@@ -8,11 +8,16 @@ use crate::output::colour;
 
 /// Reads it; patterns and modules are not looked at.
 pub fn load(options: &ConfigurationOptions) -> Result<Loaded, Report> {
+    etl_config::load(&options.config, &self::options(options))
+}
+
+/// How it is read.
+pub fn options(options: &ConfigurationOptions) -> LoadOptions {
     let mut load = LoadOptions::default().deny_warnings(options.deny_warnings);
     if let Some(modules) = &options.modules {
         load = load.modules_dir(modules);
     }
-    etl_config::load(&options.config, &load)
+    load
 }
 
 /// Prints what is wrong on standard error; the exit code that goes with it.

@@ -54,6 +54,20 @@ pub fn explain(options: &ExplainOptions) -> Result<(), Exit> {
     output::print(&text)
 }
 
+/// What pipelines make of a topic, or of a record and its topic, as `--json` prints it but in one line.
+pub fn document(
+    orchestrator: &Orchestrator,
+    topic: &str,
+    record: Option<Arc<Record>>,
+) -> Result<String, serde_json::Error> {
+    let explanation = orchestrator.explain(topic);
+    let traced = record.map(|record| {
+        let (outcome, steps) = orchestrator.process_traced(&record);
+        (record, outcome, steps)
+    });
+    serde_json::to_string(&Document::of(&explanation, traced.as_ref()))
+}
+
 /// The record of the first line that is not empty.
 fn read(place: &str) -> Result<Record, Exit> {
     let failed = |error: io::Error| Exit::failed(format_args!("cannot read {place}: {error}"));

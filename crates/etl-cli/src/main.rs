@@ -4,6 +4,7 @@
 //! standard error, so that its output can be piped. A failure ends as an `Exit`, which knows its code.
 #![forbid(unsafe_code)]
 
+mod access;
 mod arguments;
 mod configuration;
 mod exit;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Schema => schema::print(),
         Command::Module(ModuleCommand::Inspect(options)) => inspect::inspect(options),
         Command::Generate(what) => generate::generate(what),
+        Command::Admin(what) => access::run(what),
         Command::Match(options) => matching::match_topics(options),
     };
     match result {

@@ -92,6 +92,21 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// What a pipeline's document says, with what was put into its strings left as it was asked for (`${VAR}`), so that it may be shown.
+    /// Whether it is enabled is what is in force, also after an edit that switched it. `None` where no pipeline has this id.
+    #[must_use]
+    pub fn pipeline_as_written(&self, id: &str) -> Option<serde_json::Value> {
+        let mut pipelines = self.config.pipelines.iter();
+        let pipeline = pipelines.find(|pipeline| pipeline.id == id)?;
+        let mut written = self.sources.as_written(&pipeline.path)?;
+        if let Some(fields) = written.as_object_mut()
+            && (!pipeline.enabled || fields.contains_key("enabled"))
+        {
+            fields.insert("enabled".to_owned(), pipeline.enabled.into());
+        }
+        Some(written)
+    }
+
     /// An error that only building could find, at its place in the files.
     ///
     /// Where the value at `path` is a string, `offset_in_string` is a byte of it, so that a pattern's mistake is shown inside the

@@ -86,6 +86,17 @@ impl Sources {
         Problem::new(severity, place, path.clone(), message, hint)
     }
 
+    /// What is written at a path, as it was written.
+    pub(crate) fn as_written(&self, path: &ConfigPath) -> Option<serde_json::Value> {
+        let segments = path.segments();
+        let (document, rest) = self.document(&segments)?;
+        let mut node = document.node();
+        for segment in rest {
+            node = node.step(segment)?;
+        }
+        Some(node.as_written())
+    }
+
     /// The document that holds a path, and the path's steps inside it.
     fn document<'a, 'p>(
         &'a self,

@@ -72,6 +72,7 @@ fn expand(written: &str, environment: &BTreeMap<String, String>) -> Result<Text,
             expansions.push(Expansion {
                 now: text.len()..text.len() + 2,
                 written: start - 1..start + 2,
+                source: "$${".into(),
             });
             text.push_str("${");
             position = start + 2;
@@ -106,6 +107,7 @@ fn expand(written: &str, environment: &BTreeMap<String, String>) -> Result<Text,
                 expansions.push(Expansion {
                     now: text.len()..text.len() + value.len(),
                     written: start..position,
+                    source: written[start..position].into(),
                 });
                 text.push_str(value);
             }

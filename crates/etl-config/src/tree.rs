@@ -56,6 +56,8 @@ pub(crate) struct Expansion {
     pub now: Span,
     /// In the text as it was written.
     pub written: Span,
+    /// What was written there.
+    pub source: Box<str>,
 }
 
 /// A document that is not even a tree.
@@ -92,6 +94,19 @@ impl Text {
         } else {
             offset - last.now.end + last.written.end
         }
+    }
+
+    /// The text as it was written.
+    fn as_written(&self) -> String {
+        let mut written = String::with_capacity(self.text.len());
+        let mut position = 0;
+        for expansion in &self.expansions {
+            written.push_str(&self.text[position..expansion.now.start]);
+            written.push_str(&expansion.source);
+            position = expansion.now.end;
+        }
+        written.push_str(&self.text[position..]);
+        written
     }
 }
 
@@ -133,17 +148,28 @@ impl Node {
     }
 
     pub(crate) fn to_json(&self) -> Json {
+        self.json(&|text| text.text.clone())
+    }
+
+    /// As it was written: what a substitution put into a string is not there, but what asked for it.
+    pub(crate) fn as_written(&self) -> Json {
+        self.json(&Text::as_written)
+    }
+
+    fn json(&self, of_text: &dyn Fn(&Text) -> String) -> Json {
         match &self.value {
             Value::Null | Value::Unresolved => Json::Null,
             Value::Bool(value) => Json::Bool(*value),
             Value::Number(number) => Json::Number(number.clone()),
-            Value::Text(text) => Json::String(text.text.clone()),
+            Value::Text(text) => Json::String(of_text(text)),
             Value::DateTime(text) => Json::String(text.clone()),
-            Value::List(items) => Json::Array(items.iter().map(Self::to_json).collect()),
+            Value::List(items) => {
+                Json::Array(items.iter().map(|item| item.json(of_text)).collect())
+            }
             Value::Table(entries) => Json::Object(
                 entries
                     .iter()
-                    .map(|entry| (entry.key.clone(), entry.node.to_json()))
+                    .map(|entry| (entry.key.clone(), entry.node.json(of_text)))
                     .collect::<Map<_, _>>(),
             ),
         }

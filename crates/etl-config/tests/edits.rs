@@ -175,3 +175,24 @@ fn many_edits_leave_no_trace() {
     }
     assert!(format!("{loaded:?}").len() < 2 * format!("{:?}", base()).len());
 }
+
+#[test]
+fn a_pipeline_is_shown_as_it_was_written() {
+    let text = r#"{ "pipeline_id": "p", "name": "in ${REGION}, $${not} ${NONE:x}", "stages": [
+        { "priority": 0, "modules": [{ "module_id": "m", "instance_config": { "custom_config": { "key": "${REGION}" } } }] }] }"#;
+    let options = LoadOptions::isolated().variable("REGION", "a secret place");
+    let add = [Edit::AddPipeline(EditText::new("p.json", text))];
+    let loaded = base().edited(&add, &options).expect("added");
+    let mut expected: serde_json::Value = serde_json::from_str(text).expect("JSON");
+    assert_eq!(
+        loaded.config.pipelines[1].name,
+        "in a secret place, ${not} x"
+    );
+    assert_eq!(loaded.pipeline_as_written("p"), Some(expected.clone()));
+    let off = edit(&loaded, &[Edit::DisablePipeline("p".into())]).expect("disabled");
+    expected["enabled"] = false.into();
+    assert_eq!(off.pipeline_as_written("p"), Some(expected));
+    let first = off.pipeline_as_written("first").expect("it is there");
+    assert_eq!(first["stages"][0]["modules"][1]["module_id"], "found");
+    assert_eq!(off.pipeline_as_written("none"), None);
+}

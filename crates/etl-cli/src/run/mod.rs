@@ -1,5 +1,6 @@
 //! `etl run`: a source, the engine, a sink, and somebody watching.
 
+mod admin;
 mod metrics;
 mod progress;
 mod signals;
@@ -30,7 +31,8 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
         configuration::warn(&loaded.warnings);
     }
     // Before the engine, so that it is there when the engine first hands its figures over.
-    let recorder = options.metrics.map(|_| metrics::install()).transpose()?;
+    let collects = options.metrics.is_some() || options.admin.is_some();
+    let recorder = collects.then(metrics::install).transpose()?;
     let dead_letter_topic = loaded.config.dead_letter.topic.clone();
     let mut engine_options = Options::default();
     engine_options.lanes = options.lanes.map(|lanes| lanes as usize);
@@ -49,9 +51,15 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
         .build()
         .map_err(|error| Exit::failed(format_args!("cannot start threads: {error}")))?;
     let result = runtime.block_on(async {
-        if let (Some(address), Some(recorder)) = (options.metrics, recorder) {
+        if let (Some(address), Some(recorder)) = (options.metrics, recorder.clone()) {
             metrics::serve(address, recorder, orchestrator.clone(), options.json).await?;
         }
+        let admin = match (options.admin, recorder) {
+            (Some(address), Some(recorder)) => {
+                Some(admin::serve(address, recorder, orchestrator.clone(), options).await?)
+            }
+            _ => None,
+        };
         let watch = watched
             .map(|files| Watch::begin(options, orchestrator.clone(), &files))
             .transpose()?;
@@ -59,7 +67,12 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
         if let Some(watch) = watch {
             tokio::spawn(watch.run());
         }
-        run.watched().await
+        let result = run.watched().await;
+        if let Some(close) = admin {
+            // A change that is being made is made, so that nobody is left without an answer.
+            let _ = tokio::task::spawn_blocking(close).await;
+        }
+        result
     });
     // A read from a terminal or a pipe cannot be interrupted, and must not keep the program.
     runtime.shutdown_background();

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use etl_config::Loaded;
+
 use super::Orchestrator;
 use crate::modules::Keepsake;
 use crate::snapshot::Snapshot;
@@ -141,6 +143,22 @@ impl Orchestrator {
         let (from, _) = control.history.find(from)?;
         let (to, _) = control.history.find(to)?;
         Some(difference(from, to))
+    }
+
+    /// Reads the configuration of a generation, as it was loaded and edited; `None` where it is not kept any more. That of the one in
+    /// force is read without waiting for a change that is being made.
+    pub fn read_configuration<T>(
+        &self,
+        generation: u64,
+        read: impl FnOnce(&Loaded) -> T,
+    ) -> Option<T> {
+        let present = self.shared.live.load_full();
+        let snapshot = if present.program.generation == generation {
+            present
+        } else {
+            self.control().history.find(generation)?.0.clone()
+        };
+        Some(read(&snapshot.loaded))
     }
 
     /// Every pipeline of the configuration in force, in the order in which they run.

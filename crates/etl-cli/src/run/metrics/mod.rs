@@ -45,3 +45,10 @@ pub async fn serve(
     tokio::spawn(server.run());
     Ok(())
 }
+
+/// Every metric as it is now, in the text format of Prometheus.
+pub fn render(recorder: &Recorder, orchestrator: &Orchestrator) -> String {
+    orchestrator.publish_metrics();
+    process::publish();
+    recorder.render()
+}

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::{Recorder, process};
+use super::Recorder;
 use crate::run::summary::reasons;
 
 /// For a request to come and its answer to be taken.
@@ -155,11 +155,11 @@ impl Site {
 
     fn answer(&self, path: &str) -> Answer {
         let (status, kind, body) = match path {
-            "/metrics" => {
-                self.orchestrator.publish_metrics();
-                process::publish();
-                ("200 OK", PROMETHEUS, self.recorder.render())
-            }
+            "/metrics" => (
+                "200 OK",
+                PROMETHEUS,
+                super::render(&self.recorder, &self.orchestrator),
+            ),
             "/healthz" => ("200 OK", TEXT, "ok\n".to_owned()),
             "/readyz" => return self.readiness(),
             _ => (

@@ -1,0 +1,253 @@
+//! Whether to believe a caller.
+//!
+//! A token's hash is slow to check on purpose, so one that was found right is remembered, by a digest under a key of this process, and
+//! compared in constant time. Whoever shows tokens that are wrong is locked out for a while, by address: nothing is looked up for them
+//! then, so guessing costs the process nothing. What was remembered still counts for those behind the same address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+
+use super::store::{Entry, Proof, State, Store};
+use super::token::{self, Token};
+use super::{AccessError, Identity};
+use crate::http::Peer;
+
+/// So many wrong tokens from one address in this time lock it out for as long.
+const FAILURES: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(60);
+/// Addresses whose failures are remembered; beyond that the oldest are forgotten.
+const ADDRESSES: usize = 10_000;
+/// Hashes that are checked at once, each of 19 MiB.
+const CHECKS: usize = 2;
+
+/// Why a caller was not believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// Nothing was shown.
+    Nobody,
+    /// What was shown is not known.
+    Unknown,
+    /// It was, and is of no use any more: the name of its entry, and `expired` or `revoked`.
+    Over(String, &'static str),
+    /// Too many wrong tokens came from there; how long it lasts.
+    LockedOut(Duration),
+    /// The file of those who may come in cannot be read.
+    Unreadable,
+}
+
+pub(crate) struct Gate {
+    store: Store,
+    known: Mutex<Known>,
+    failures: Mutex<HashMap<IpAddr, (u32, Instant)>>,
+    checks: Semaphore,
+    /// Makes what is remembered of tokens worthless outside this process.
+    key: [u8; 32],
+}
+
+#[derive(Default)]
+struct Known {
+    state: State,
+    entries: Arc<Vec<Entry>>,
+    is_readable: bool,
+    /// By id, the digest of the secret that was found right, with the hash that said so.
+    right: HashMap<String, [u8; 32]>,
+}
+
+impl Gate {
+    pub(crate) fn new(store: Store) -> Result<Self, AccessError> {
+        let entries = store.entries()?;
+        Ok(Self {
+            known: Mutex::new(Known {
+                state: store.state(),
+                entries: Arc::new(entries),
+                is_readable: true,
+                right: HashMap::new(),
+            }),
+            store,
+            failures: Mutex::default(),
+            checks: Semaphore::new(CHECKS),
+            key: token::random()?,
+        })
+    }
+
+    /// Whether there is anybody who could come in.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self
+            .entries()
+            .is_some_and(|entries| entries.iter().any(|entry| entry.state() == "valid"))
+    }
+
+    /// Who is it?
+    pub(crate) async fn identify(
+        &self,
+        authorization: Option<&str>,
+        peer: &Peer,
+    ) -> Result<Identity, Doubt> {
+        let entries = self.entries().ok_or(Doubt::Unreadable)?;
+        let Some(authorization) = authorization else {
+            return self.by_certificate(&entries, peer);
+        };
+        let address = network(peer.address.ip());
+        let shown = bearer(authorization).and_then(Token::parse);
+        let entry = shown.and_then(|(id, _)| {
+            let mut entries = entries.iter();
+            entries.find(|entry| entry.id == id && matches!(entry.proof, Proof::Token(_)))
+        });
+        let right = match (shown, entry) {
+            (Some((_, secret)), Some(entry)) => self.is_right(secret, entry, address).await?,
+            _ => {
+                self.look_out(address)?;
+                false
+            }
+        };
+        match entry {
+            Some(entry) if right => believed(entry),
+            _ => {
+                self.failed(address);
+                Err(Doubt::Unknown)
+            }
+        }
+    }
+
+    fn by_certificate(&self, entries: &[Entry], peer: &Peer) -> Result<Identity, Doubt> {
+        let shown = peer.certificate.ok_or(Doubt::Nobody)?;
+        let shown = token::hex(&shown);
+        let mut entries = entries.iter();
+        let entry = entries
+            .rfind(|entry| matches!(&entry.proof, Proof::Certificate(known) if *known == shown));
+        believed(entry.ok_or(Doubt::Unknown)?)
+    }
+
+    /// Whether a secret is that of an entry.
+    async fn is_right(&self, secret: &str, entry: &Entry, address: IpAddr) -> Result<bool, Doubt> {
+        let Proof::Token(hash) = &entry.proof else {
+            return Ok(false);
+        };
+        let digest: [u8; 32] = Sha256::new()
+            .chain_update(self.key)
+            .chain_update(hash)
+            .chain_update(secret)
+            .finalize()
+            .into();
+        let remembered = self.known().right.get(&entry.id).copied();
+        if remembered.is_some_and(|right| bool::from(right.ct_eq(&digest))) {
+            return Ok(true);
+        }
+        self.look_out(address)?;
+        let Ok(_turn) = self.checks.acquire().await else {
+            return Ok(false);
+        };
+        // Whoever waited for a turn may have been locked out meanwhile.
+        self.look_out(address)?;
+        let (secret, hash) = (secret.to_owned(), hash.clone());
+        let checked = tokio::task::spawn_blocking(move || token::verify(&secret, &hash)).await;
+        let right = checked.unwrap_or(false);
+        if right {
+            self.known().right.insert(entry.id.clone(), digest);
+        }
+        Ok(right)
+    }
+
+    /// The entries as they are now, `None` where they cannot be read.
+    fn entries(&self) -> Option<Arc<Vec<Entry>>> {
+        let state = self.store.state();
+        let mut known = self.known();
+        if known.state != state {
+            known.state = state;
+            known.right.clear();
+            match self.store.entries() {
+                Ok(entries) => {
+                    known.entries = Arc::new(entries);
+                    known.is_readable = true;
+                }
+                Err(error) => {
+                    // Who was let in by what the file said before must not be let in by what it says now.
+                    tracing::error!(%error, "nobody is let in until the file can be read");
+                    known.is_readable = false;
+                }
+            }
+        }
+        known.is_readable.then(|| known.entries.clone())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<IpAddr, (u32, Instant)>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_out(&self, address: IpAddr) -> Result<(), Doubt> {
+        let mut failures = self.failures();
+        let Some((count, since)) = failures.get(&address).copied() else {
+            return Ok(());
+        };
+        let left = WINDOW.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            failures.remove(&address);
+        } else if count >= FAILURES {
+            return Err(Doubt::LockedOut(left));
+        }
+        Ok(())
+    }
+
+    fn failed(&self, address: IpAddr) {
+        let mut failures = self.failures();
+        if failures.len() >= ADDRESSES && !failures.contains_key(&address) {
+            failures.retain(|_, (_, since)| since.elapsed() < WINDOW);
+            if failures.len() >= ADDRESSES
+                && let Some(oldest) = failures
+                    .iter()
+                    .min_by_key(|(_, (_, since))| *since)
+                    .map(|(address, _)| *address)
+            {
+                failures.remove(&oldest);
+            }
+        }
+        let now = Instant::now();
+        let (count, since) = failures.entry(address).or_insert((0, now));
+        *count += 1;
+        if *count == FAILURES {
+            // The lock lasts from the last failure, not from the first.
+            *since = now;
+            tracing::warn!(%address, "locked out: too many wrong tokens");
+        }
+    }
+}
+
+fn believed(entry: &Entry) -> Result<Identity, Doubt> {
+    match entry.state() {
+        "valid" => Ok(Identity {
+            name: entry.name.clone(),
+            role: entry.role,
+            scope: entry.scope.clone(),
+        }),
+        state => Err(Doubt::Over(entry.name.clone(), state)),
+    }
+}
+
+/// What follows `Bearer`.
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_matches(' '))
+}
+
+/// The address; of IPv6 the network, since one host has as many addresses there as it likes.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        address => address,
+    }
+}

@@ -1,0 +1,182 @@
+//! How it is doing: probes, metrics, health, figures; and who is asking.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use etl_orchestrator::{Counts, Health, Histogram, ModuleTotals, PipelineTotals, Reason};
+use serde_json::{Value, json};
+
+use super::tagged;
+use crate::http::{Answer, TEXT};
+use crate::site::{Call, Site};
+
+pub(crate) fn alive(_site: &Site, _call: &Call) -> Result<Answer, Answer> {
+    Ok(Answer::new(TEXT, "ok\n"))
+}
+
+/// Says no more than the question needs: whoever asks has shown nothing.
+pub(crate) fn ready(site: &Site, _call: &Call) -> Result<Answer, Answer> {
+    let is_open = site.orchestrator.is_open();
+    let health = site.orchestrator.health();
+    let answer = Answer::json(&json!({ "ready": is_open, "state": health.state() }));
+    Ok(answer.status(if is_open { 200 } else { 503 }))
+}
+
+pub(crate) fn metrics(site: &Site, _call: &Call) -> Result<Answer, Answer> {
+    const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(Answer::new(PROMETHEUS, site.host.metrics()))
+}
+
+pub(crate) fn openapi(_site: &Site, _call: &Call) -> Result<Answer, Answer> {
+    Ok(Answer::json(&crate::openapi::document()))
+}
+
+pub(crate) fn session(_site: &Site, call: &Call) -> Result<Answer, Answer> {
+    let identity = call.identity.as_ref();
+    Ok(Answer::json(&json!({
+        "name": identity.map(|identity| &identity.name),
+        "role": identity.map(|identity| identity.role.name()),
+        "pipelines": identity.map_or(&[][..], |identity| identity.scope.patterns()),
+    })))
+}
+
+pub(crate) fn health(site: &Site, call: &Call) -> Result<Answer, Answer> {
+    let mut health = site.orchestrator.health();
+    let reach = Reachable::new(site, call);
+    health
+        .reasons
+        .retain(|reason| match (&reason.pipeline, &reason.module) {
+            (Some(pipeline), _) => call.reaches(pipeline),
+            (None, Some(module)) => reach.module(module),
+            (None, None) => true,
+        });
+    let generation = site.orchestrator.generation();
+    let value = json!({
+        "ready": site.orchestrator.is_open(),
+        "state": health.state(),
+        "reasons": reasons(&health),
+        "generation": generation,
+    });
+    Ok(tagged(generation, &value))
+}
+
+fn reasons(health: &Health) -> Value {
+    let reason = |reason: &Reason| {
+        json!({
+            "alert": reason.alert,
+            "pipeline": reason.pipeline.as_deref(),
+            "module": reason.module.as_deref(),
+            "message": reason.message,
+        })
+    };
+    health.reasons.iter().map(reason).collect()
+}
+
+/// The modules that pipelines within a caller's reach use.
+struct Reachable(Option<Vec<String>>);
+
+impl Reachable {
+    fn new(site: &Site, call: &Call) -> Self {
+        let everything = call
+            .identity
+            .as_ref()
+            .is_none_or(|identity| identity.scope.is_everything());
+        Self((!everything).then(|| {
+            let modules = site.orchestrator.modules().into_iter();
+            modules
+                .filter(|module| module.used_by.iter().any(|user| call.reaches(user)))
+                .map(|module| module.id)
+                .collect()
+        }))
+    }
+
+    fn module(&self, id: &str) -> bool {
+        let Some(modules) = &self.0 else { return true };
+        modules.iter().any(|module| module == id)
+    }
+}
+
+pub(crate) fn stats(site: &Site, call: &Call) -> Result<Answer, Answer> {
+    let stats = site.orchestrator.stats();
+    let reach = Reachable::new(site, call);
+    let Counts {
+        totals,
+        pipelines,
+        modules,
+        ..
+    } = &stats.counts;
+    let pipelines: BTreeMap<_, _> = pipelines
+        .iter()
+        .filter(|(id, _)| call.reaches(id))
+        .map(|(id, totals)| (id.to_string(), pipeline(totals)))
+        .collect();
+    let modules: BTreeMap<_, _> = modules
+        .iter()
+        .filter(|(id, _)| reach.module(id))
+        .map(|(id, totals)| (id.to_string(), module(totals)))
+        .collect();
+    let circuits: Vec<Value> = stats
+        .circuits
+        .iter()
+        .filter(|circuit| call.reaches(&circuit.pipeline))
+        .map(|circuit| {
+            json!({
+                "pipeline": &*circuit.pipeline,
+                "module": &*circuit.module,
+                "state": format!("{:?}", circuit.state),
+            })
+        })
+        .collect();
+    let value = json!({
+        "generation": stats.generation,
+        "records_in": totals.records_in,
+        "records_out": totals.records_out,
+        "passed_through": totals.passed_through,
+        "dropped": totals.dropped,
+        "emitted": totals.emitted,
+        "dead_lettered": totals.dead_lettered,
+        "in_flight_records": stats.queue.in_flight_records,
+        "in_flight_bytes": stats.queue.in_flight_bytes,
+        "waiting_by_class": stats.queue.waiting,
+        "retrying": stats.queue.retrying,
+        "reloads": stats.reloads,
+        "reloads_refused": stats.reloads_refused,
+        "instances": stats.instances,
+        "instance_memory_bytes": stats.instance_memory_bytes,
+        "pipelines": pipelines,
+        "modules": modules,
+        "circuits": circuits,
+    });
+    Ok(tagged(stats.generation, &value))
+}
+
+fn pipeline(totals: &PipelineTotals) -> Value {
+    let [forwarded, stopped, dropped, dead_lettered] = totals.outcomes().map(|(_, count)| count);
+    json!({
+        "entered": totals.entered,
+        "forwarded": forwarded,
+        "stopped": stopped,
+        "dropped": dropped,
+        "dead_lettered": dead_lettered,
+        "p50_seconds": seconds(&totals.duration, 0.5),
+        "p99_seconds": seconds(&totals.duration, 0.99),
+    })
+}
+
+fn module(totals: &ModuleTotals) -> Value {
+    json!({
+        "kept": totals.kept,
+        "changed": totals.changed,
+        "dropped": totals.dropped,
+        "failed": totals.failed,
+        "p50_seconds": seconds(&totals.duration, 0.5),
+        "p99_seconds": seconds(&totals.duration, 0.99),
+    })
+}
+
+fn seconds(durations: &Histogram, quantile: f64) -> Option<f64> {
+    durations
+        .quantile(quantile)
+        .as_ref()
+        .map(Duration::as_secs_f64)
+}

@@ -1,0 +1,180 @@
+//! The listener: where the API is, who may connect, and how many at once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etl_orchestrator::Orchestrator;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::access::{Gate, Store};
+use crate::http::{Limits, Peer, serve};
+use crate::site::{Host, Site};
+use crate::tls::{self, TlsFiles};
+
+/// Where and how the API is served.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AdminOptions {
+    /// The address; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// The folder of those who may come in.
+    pub folder: PathBuf,
+    /// TLS; without it tokens can be read on the way.
+    pub tls: Option<TlsFiles>,
+    /// Serves without TLS where others than this machine can connect.
+    pub allow_plain: bool,
+    /// What one client may use up.
+    pub limits: Limits,
+}
+
+impl AdminOptions {
+    /// At an address, without TLS, with the usual limits.
+    #[must_use]
+    pub fn new(address: SocketAddr, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            address,
+            folder: folder.into(),
+            tls: None,
+            allow_plain: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why the API is not served.
+#[derive(Debug)]
+pub struct AdminError(String);
+
+impl std::fmt::Display for AdminError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for AdminError {}
+
+/// The API, listening.
+pub struct Admin {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
+    site: Arc<Site>,
+    nobody: bool,
+}
+
+impl Admin {
+    /// Takes the address. On a tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be had or is not safe, or files cannot be read.
+    pub async fn bind(
+        options: AdminOptions,
+        orchestrator: Arc<Orchestrator>,
+        host: impl Host,
+    ) -> Result<Self, AdminError> {
+        let AdminOptions {
+            address, limits, ..
+        } = options;
+        if !address.ip().is_loopback() && options.tls.is_none() && !options.allow_plain {
+            return Err(AdminError(format!(
+                "others than this machine can reach {address}, and without TLS they can read tokens on the way"
+            )));
+        }
+        let failed = |error: &dyn std::fmt::Display| AdminError(error.to_string());
+        let tls = options.tls.map(|files| files.acceptor());
+        let tls = tls.transpose().map_err(|error| failed(&error))?;
+        let gate = Gate::new(Store::in_folder(options.folder)).map_err(|error| failed(&error))?;
+        let nobody = gate.is_empty();
+        let site = Site::new(orchestrator, Box::new(host), gate, limits)
+            .map_err(|error| failed(&error))?;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| failed(&format_args!("{address}: {error}")))?;
+        Ok(Self {
+            address: listener.local_addr().map_err(|error| failed(&error))?,
+            listener,
+            tls,
+            limits,
+            site: Arc::new(site),
+            nobody,
+        })
+    }
+
+    /// Where it listens, as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Whether there is nobody yet who could come in.
+    #[must_use]
+    pub fn is_closed_to_all(&self) -> bool {
+        self.nobody
+    }
+
+    /// What ends it in good order: called, it waits for the change that is being made, and no other begins.
+    pub fn closer(&self) -> impl FnOnce() + Send + use<> {
+        let site = self.site.clone();
+        move || site.close()
+    }
+
+    /// Serves for ever.
+    pub async fn run(self) {
+        let places = Arc::new(Semaphore::new(self.limits.connections));
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else {
+                return;
+            };
+            match self.listener.accept().await {
+                Ok((stream, address)) => {
+                    let (site, tls, limits) = (self.site.clone(), self.tls.clone(), self.limits);
+                    tokio::spawn(async move {
+                        connection(stream, address, site, tls, limits).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    // Too many open files, mostly: it passes.
+                    tracing::warn!(%error, "cannot take a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    site: Arc<Site>,
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
+) {
+    let mut peer = Peer {
+        address,
+        certificate: None,
+    };
+    // Answers are small and wanted at once.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return serve(stream, peer, site, limits).await;
+    };
+    match timeout(limits.head_time, tls.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates();
+            peer.certificate = shown.and_then(<[_]>::first).map(tls::digest);
+            serve(stream, peer, site, limits).await;
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, %address, "a connection did not become a secure one")
+        }
+        Err(_) => tracing::debug!(%address, "a connection took too long to become a secure one"),
+    }
+}

@@ -1,0 +1,428 @@
+//! From a request to an operation: which route, who asks, may they, and what they sent.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use etl_config::{LoadOptions, Loaded, Report};
+use etl_orchestrator::{ChangeOptions, Orchestrator};
+
+use crate::access::{Doubt, Gate, Identity};
+use crate::http::{Answer, Handler, Head, Limits, Peer};
+use crate::routes::{Kind, ROUTES, Reach, Route, Takes};
+
+/// What the program that runs the engine lends to the API.
+pub trait Host: Send + Sync + 'static {
+    /// Loads the configuration's files again.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    fn load(&self) -> Result<Loaded, Report>;
+
+    /// How documents that come through the API are loaded.
+    fn load_options(&self) -> LoadOptions;
+
+    /// Every metric in the text format of Prometheus.
+    fn metrics(&self) -> String;
+
+    /// What pipelines make of a topic, or of a record in the form of a record line, as the text of a JSON object with `pipelines`.
+    ///
+    /// # Errors
+    /// What is wrong with the record.
+    fn explain(&self, asked: Asked<'_>) -> Result<String, String>;
+}
+
+/// What [`Host::explain`] is asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// A topic.
+    Topic(&'a str),
+    /// A record, as a record line.
+    Record(&'a [u8]),
+}
+
+/// Everything that answering needs.
+pub(crate) struct Site {
+    pub(crate) orchestrator: Arc<Orchestrator>,
+    pub(crate) host: Box<dyn Host>,
+    gate: Gate,
+    limits: Limits,
+    router: matchit::Router<HashMap<&'static str, &'static Route>>,
+    /// One change at a time, and none once the end has begun.
+    changes: Mutex<Changes>,
+}
+
+#[derive(Default)]
+struct Changes {
+    is_closed: bool,
+}
+
+/// A request that may be answered.
+pub(crate) struct Call {
+    pub(crate) identity: Option<Identity>,
+    pub(crate) route: &'static Route,
+    parameters: HashMap<String, String>,
+    query: HashMap<&'static str, String>,
+    content_type: Option<String>,
+    expected_generation: Option<u64>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Site {
+    pub(crate) fn new(
+        orchestrator: Arc<Orchestrator>,
+        host: Box<dyn Host>,
+        gate: Gate,
+        limits: Limits,
+    ) -> Result<Self, matchit::InsertError> {
+        let mut by_path: HashMap<&str, HashMap<&str, &Route>> = HashMap::new();
+        for route in ROUTES {
+            by_path
+                .entry(route.path)
+                .or_default()
+                .insert(route.method, route);
+        }
+        let mut router = matchit::Router::new();
+        for (path, methods) in by_path {
+            router.insert(path, methods)?;
+        }
+        Ok(Self {
+            orchestrator,
+            host,
+            gate,
+            limits,
+            router,
+            changes: Mutex::default(),
+        })
+    }
+
+    /// Waits until the change that is being made is made, and lets no other begin.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The route of a request, and the parameters in its path.
+    fn find(&self, head: &Head) -> Result<(&'static Route, HashMap<String, String>), Answer> {
+        let nothing = || {
+            let detail = "there is nothing here; /api/v1/openapi.json says what there is";
+            Answer::problem(404, detail)
+        };
+        let found = self.router.at(&head.path).map_err(|_| nothing())?;
+        let method = match head.method.as_str() {
+            "HEAD" => "GET",
+            method => method,
+        };
+        let Some(route) = found.value.get(method).copied() else {
+            let mut allowed: Vec<&str> = found.value.keys().copied().collect();
+            allowed.sort_unstable();
+            let allowed = allowed.join(", ");
+            let detail = format!("only {allowed} here");
+            return Err(Answer::problem(405, detail).header("allow", allowed));
+        };
+        let parameters = found.params.iter().map(|(name, value)| {
+            let value = crate::http::decoded(value).filter(|value| is_plain(value));
+            Some((name.to_owned(), value?))
+        });
+        // An id is never a path: what has to be encoded to be one is nobody's.
+        let parameters: Option<_> = parameters.collect();
+        Ok((route, parameters.ok_or_else(nothing)?))
+    }
+
+    async fn identify(&self, peer: &Peer, head: &Head) -> Result<Identity, Answer> {
+        let unauthorized = |detail: &str, challenge: &str| {
+            Answer::problem(401, detail).header("www-authenticate", challenge)
+        };
+        let doubt = match self.gate.identify(head.header("authorization"), peer).await {
+            Ok(identity) => return Ok(identity),
+            Err(doubt) => doubt,
+        };
+        Err(match &doubt {
+            Doubt::Nobody => unauthorized(
+                "a token is needed: authorization: Bearer etl_…; `etl admin token create` makes one",
+                "Bearer",
+            ),
+            Doubt::Unknown => unauthorized(
+                "this token or certificate is not known here",
+                "Bearer error=\"invalid_token\"",
+            ),
+            Doubt::Over(_, state) => unauthorized(
+                &format!("this token or certificate is {state}"),
+                "Bearer error=\"invalid_token\"",
+            ),
+            Doubt::LockedOut(left) => {
+                let seconds = left.as_secs() + 1;
+                let detail = format!("too many wrong tokens came from there; again in {seconds} s");
+                Answer::problem(429, detail).header("retry-after", seconds.to_string())
+            }
+            Doubt::Unreadable => Answer::problem(503, "it cannot be read who may come in"),
+        })
+    }
+
+    /// Whether somebody may use a route.
+    fn permit(
+        &self,
+        identity: &Identity,
+        route: &Route,
+        parameters: &HashMap<String, String>,
+    ) -> Result<(), Answer> {
+        let refused = |detail: String| Err(Answer::problem(403, detail));
+        if let Some(role) = route.role
+            && identity.role < role
+        {
+            return refused(format!("this needs the role {role}, not {}", identity.role));
+        }
+        if identity.scope.is_everything() {
+            return Ok(());
+        }
+        let id = parameters.get("id").map_or("", String::as_str);
+        match route.reach {
+            Reach::Nothing | Reach::Listed => Ok(()),
+            Reach::Pipeline if identity.scope.holds(id) => Ok(()),
+            Reach::Pipeline => refused(format!("the pipeline {id:?} is out of reach")),
+            Reach::Everything => {
+                refused("this is about all pipelines, and some are out of reach".to_owned())
+            }
+            Reach::Module => {
+                let modules = self.orchestrator.modules();
+                let mut modules = modules.iter();
+                let users = modules.find(|module| module.id == id);
+                let users = users.map_or(&[][..], |module| &module.used_by);
+                let within = |user: &String| identity.scope.holds(user);
+                let enough = if route.changes() {
+                    !users.is_empty() && users.iter().all(within)
+                } else {
+                    users.iter().any(within)
+                };
+                if enough {
+                    Ok(())
+                } else {
+                    refused(format!(
+                        "the module {id:?} is not of pipelines within reach"
+                    ))
+                }
+            }
+        }
+    }
+
+    /// Runs the operation of a call.
+    fn perform(&self, call: &Call) -> Answer {
+        if !call.route.changes() {
+            return (call.route.operation)(self, call).unwrap_or_else(|refused| refused);
+        }
+        let changes = self.lock();
+        if changes.is_closed {
+            return Answer::problem(503, "the process is ending");
+        }
+        (call.route.operation)(self, call).unwrap_or_else(|refused| refused)
+    }
+}
+
+/// An id that can be one: not a path, not hidden, no control characters.
+fn is_plain(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= 255
+        && !id.starts_with('.')
+        && !id.contains(['/', '\\'])
+        && !id.chars().any(char::is_control)
+}
+
+impl Handler for Site {
+    type Admitted = Call;
+
+    async fn admit(&self, peer: &Peer, head: Head) -> Result<(Call, usize), Answer> {
+        let (route, parameters) = match self.find(&head) {
+            Ok(found) => found,
+            // What there is and what there is not is told to those who may know.
+            Err(nothing) => {
+                self.identify(peer, &head).await?;
+                return Err(nothing);
+            }
+        };
+        let identity = match route.role {
+            None => None,
+            Some(_) => Some(self.identify(peer, &head).await?),
+        };
+        if let Some(identity) = &identity {
+            self.permit(identity, route, &parameters)?;
+        }
+        let call = Call::new(route, parameters, identity, &head)?;
+        let limit = match route.takes {
+            Takes::Nothing => 0,
+            Takes::Document | Takes::Json(_) => self.limits.document_bytes,
+            Takes::Wasm => self.limits.module_bytes,
+        };
+        Ok((call, limit))
+    }
+
+    async fn answer(self: Arc<Self>, mut call: Call, body: Vec<u8>) -> Answer {
+        call.body = body;
+        let performed = tokio::task::spawn_blocking(move || self.perform(&call)).await;
+        performed.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request broke its thread");
+            Answer::problem(500, "this request met a mistake in the program")
+        })
+    }
+}
+
+impl Call {
+    fn new(
+        route: &'static Route,
+        parameters: HashMap<String, String>,
+        identity: Option<Identity>,
+        head: &Head,
+    ) -> Result<Self, Answer> {
+        let mut query = HashMap::new();
+        for (name, value) in &head.query {
+            let mut known = route.parameters();
+            let Some(parameter) = known.find(|parameter| parameter.name == name) else {
+                let detail = format!("the parameter {name:?} is not known here");
+                return Err(Answer::problem(400, detail));
+            };
+            if let Err(expected) = parameter.kind.check(value) {
+                let detail = format!("{name} is {expected}, not {value:?}");
+                return Err(Answer::problem(400, detail));
+            }
+            if query.insert(parameter.name, value.clone()).is_some() {
+                return Err(Answer::problem(400, format!("more than one {name}")));
+            }
+        }
+        let mut required = route.parameters().filter(|parameter| parameter.is_required);
+        if let Some(missing) = required.find(|parameter| !query.contains_key(parameter.name)) {
+            let detail = format!("the parameter {} is needed", missing.name);
+            return Err(Answer::problem(400, detail));
+        }
+        let content_type = head.header("content-type").map(|kind| {
+            let kind = kind.split(';').next().unwrap_or_default();
+            kind.trim().to_ascii_lowercase()
+        });
+        let call = Self {
+            identity,
+            route,
+            parameters,
+            query,
+            content_type,
+            expected_generation: expected(head, route)?,
+            body: Vec::new(),
+        };
+        call.check_content_type()?;
+        Ok(call)
+    }
+
+    fn check_content_type(&self) -> Result<(), Answer> {
+        let allowed: &[&str] = match self.route.takes {
+            Takes::Nothing => return Ok(()),
+            Takes::Document => &["application/json", "application/toml"],
+            Takes::Json(_) => &["application/json"],
+            Takes::Wasm => &["application/wasm", "application/octet-stream"],
+        };
+        match &self.content_type {
+            Some(kind) if allowed.contains(&kind.as_str()) => Ok(()),
+            _ => {
+                let detail = format!("the content-type is to be {}", allowed.join(" or "));
+                Err(Answer::problem(415, detail))
+            }
+        }
+    }
+
+    /// A parameter of the path, which has it.
+    pub(crate) fn parameter(&self, name: &str) -> &str {
+        self.parameters.get(name).map_or("", String::as_str)
+    }
+
+    /// A parameter of the query.
+    pub(crate) fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+
+    /// Whether a pipeline may be told of.
+    pub(crate) fn reaches(&self, pipeline: &str) -> bool {
+        let mut identity = self.identity.iter();
+        identity.all(|identity| identity.scope.holds(pipeline))
+    }
+
+    /// Whether the body is TOML and not JSON.
+    pub(crate) fn is_toml(&self) -> bool {
+        self.content_type.as_deref() == Some("application/toml")
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> Result<&str, Answer> {
+        std::str::from_utf8(&self.body).map_err(|error| {
+            let at = error.valid_up_to();
+            Answer::problem(400, format!("the body is not UTF-8, at byte {at}"))
+        })
+    }
+
+    /// How a change is to be made.
+    pub(crate) fn change(&self) -> ChangeOptions {
+        let mut options = ChangeOptions::default();
+        options.dry_run = self.query("dry_run") == Some("true");
+        options.expected_generation = self.expected_generation;
+        options.cause = self.cause();
+        options
+    }
+
+    /// Who did what, for the list of generations.
+    fn cause(&self) -> String {
+        let name = self
+            .identity
+            .as_ref()
+            .map_or("somebody", |identity| &identity.name);
+        format!("{name}: {} {}", self.route.method, self.target())
+    }
+
+    /// The path that was asked for.
+    pub(crate) fn target(&self) -> String {
+        let mut target = self.route.path.to_owned();
+        for (name, value) in &self.parameters {
+            target = target.replace(&format!("{{{name}}}"), value);
+        }
+        target
+    }
+}
+
+/// The generation that `If-Match` asks for.
+fn expected(head: &Head, route: &Route) -> Result<Option<u64>, Answer> {
+    let Some(tag) = head.header("if-match").filter(|_| route.changes()) else {
+        return Ok(None);
+    };
+    if tag == "*" {
+        return Ok(None);
+    }
+    let digits = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    let generation = digits.unwrap_or(tag).parse().ok();
+    let detail = "if-match is a generation, as in \"7\", as the etag of what was read says";
+    generation
+        .map(Some)
+        .ok_or_else(|| Answer::problem(400, detail))
+}
+
+impl Kind {
+    /// What it should have been, if it is not.
+    fn check(self, value: &str) -> Result<(), String> {
+        let (is_right, expected) = match self {
+            Self::Text => (true, String::new()),
+            Self::Boolean => (
+                matches!(value, "true" | "false"),
+                "true or false".to_owned(),
+            ),
+            Self::Integer(least, most) => (
+                value
+                    .parse()
+                    .is_ok_and(|value: u64| (least..=most).contains(&value)),
+                format!("an integer of {least} to {most}"),
+            ),
+            Self::Fraction => (
+                value
+                    .parse()
+                    .is_ok_and(|value: f64| (0.0..=1.0).contains(&value)),
+                "a number of 0 to 1".to_owned(),
+            ),
+            Self::OneOf(names) => (names.contains(&value), names.join(" or ")),
+        };
+        if is_right { Ok(()) } else { Err(expected) }
+    }
+}

@@ -1,0 +1,97 @@
+//! `--admin ADDR`: the API for operators, and what it borrows from the program.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use etl_admin::{Admin, AdminOptions, Asked, Host, TlsFiles};
+use etl_broker_adapter::line;
+use etl_config::{LoadOptions, Loaded, Report};
+use etl_orchestrator::Orchestrator;
+
+use super::metrics::{self, Recorder};
+use crate::arguments::RunOptions;
+use crate::configuration;
+use crate::exit::Exit;
+use crate::explain;
+
+struct Program {
+    options: RunOptions,
+    orchestrator: Arc<Orchestrator>,
+    recorder: Recorder,
+}
+
+impl Host for Program {
+    fn load(&self) -> Result<Loaded, Report> {
+        configuration::load(&self.options.configuration)
+    }
+
+    fn load_options(&self) -> LoadOptions {
+        configuration::options(&self.options.configuration)
+    }
+
+    fn metrics(&self) -> String {
+        metrics::render(&self.recorder, &self.orchestrator)
+    }
+
+    fn explain(&self, asked: Asked<'_>) -> Result<String, String> {
+        let (topic, record) = match asked {
+            Asked::Topic(topic) => (Arc::from(topic), None),
+            Asked::Record(bytes) => {
+                let record = line::decode(&bytes::Bytes::copy_from_slice(bytes), 0)
+                    .map_err(|error| error.to_string())?;
+                (record.topic.clone(), Some(Arc::new(record)))
+            }
+        };
+        explain::document(&self.orchestrator, &topic, record).map_err(|error| error.to_string())
+    }
+}
+
+/// Listens and serves until the runtime ends; says where. Answers what ends it in good order. On a tokio runtime.
+pub async fn serve(
+    address: SocketAddr,
+    recorder: Recorder,
+    orchestrator: Arc<Orchestrator>,
+    options: &RunOptions,
+) -> Result<impl FnOnce() + Send + use<>, Exit> {
+    let given = &options.admin_options;
+    let mut admin_options = AdminOptions::new(address, &given.folder.admin_dir);
+    admin_options.allow_plain = given.admin_without_tls;
+    if let (Some(certificate), Some(key)) = (&given.admin_tls_cert, &given.admin_tls_key) {
+        admin_options.tls = Some(TlsFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            client_authorities: given.admin_client_ca.clone(),
+        });
+    }
+    let has_tls = admin_options.tls.is_some();
+    let program = Program {
+        options: options.clone(),
+        orchestrator: orchestrator.clone(),
+        recorder,
+    };
+    let admin = Admin::bind(admin_options, orchestrator, program)
+        .await
+        .map_err(|error| {
+            let hint = if has_tls || address.ip().is_loopback() || given.admin_without_tls {
+                ""
+            } else {
+                "; give --admin-tls-cert and --admin-tls-key, or --admin-without-tls where the way is safe"
+            };
+            Exit::failed(format_args!("cannot serve the API: {error}{hint}"))
+        })?;
+    let url = admin.url();
+    if options.json {
+        eprintln!("{}", serde_json::json!({ "admin": url }));
+    } else {
+        eprintln!("etl: API at {url}/api/v1");
+        if admin.is_closed_to_all() {
+            let folder = given.folder.admin_dir.display();
+            eprintln!(
+                "etl: nobody can use it yet; `etl admin token create --admin-dir {folder} --role admin --name NAME` makes a token"
+            );
+        }
+    }
+    let close = admin.closer();
+    tokio::spawn(admin.run());
+    Ok(close)
+}
