@@ -11,8 +11,8 @@ mod token;
 
 pub(crate) use gate::{Doubt, Gate};
 pub use scope::Scope;
-pub(crate) use store::private as private_file;
 pub use store::{AccessError, Entry, NewEntry, Store};
+pub(crate) use store::{private as private_file, private_folder, replace};
 pub use token::Token;
 pub(crate) use token::hex;
 

@@ -2,7 +2,8 @@
 //!
 //! [`Admin`] serves it. Every request goes the same way: `http` reads its head, the table in `routes` says what it is and which role it
 //! needs, `access` says who is asking, and only then is a body read and an operation (`operations`) run. Every change is one swap of
-//! the orchestrator, and answers with its generation or with everything that is wrong. `openapi` describes the same table.
+//! the orchestrator, is written down before it takes effect (`audit`), and answers with its generation or with everything that is wrong.
+//! `openapi` describes the same table.
 //!
 //! Refused: callers without a token or certificate, on everything but the two probes; addresses that others can reach, unless that was
 //! asked for; requests that use up more than [`Limits`] allow.
@@ -11,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod audit;
 mod http;
 mod openapi;
 mod operations;
@@ -20,6 +22,7 @@ mod site;
 mod tls;
 
 pub use access::{AccessError, Entry, NewEntry, Role, Scope, Store, Token};
+pub use audit::{AuditError, Finding, Verified, verify as verify_audit};
 pub use http::Limits;
 pub use openapi::document as openapi;
 pub use routes::{RouteInfo, routes};

@@ -228,6 +228,8 @@ pub struct RouteInfo {
     pub path: &'static str,
     /// The role that it needs; `None` where anybody may.
     pub role: Option<Role>,
+    /// What it does.
+    pub summary: &'static str,
 }
 
 /// Every route.
@@ -236,5 +238,6 @@ pub fn routes() -> impl Iterator<Item = RouteInfo> {
         method: route.method,
         path: route.path,
         role: route.role,
+        summary: route.summary,
     })
 }

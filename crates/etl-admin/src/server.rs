@@ -12,9 +12,13 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::access::{Gate, Store};
+use crate::audit::AuditLog;
 use crate::http::{Limits, Peer, serve};
 use crate::site::{Host, Site};
 use crate::tls::{self, TlsFiles};
+
+/// So often it is looked whether the configuration was changed by other ways.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// Where and how the API is served.
 #[derive(Clone, Debug)]
@@ -22,7 +26,7 @@ use crate::tls::{self, TlsFiles};
 pub struct AdminOptions {
     /// The address; port 0 takes a free one.
     pub address: SocketAddr,
-    /// The folder of those who may come in.
+    /// The folder of those who may come in, and of the audit log.
     pub folder: PathBuf,
     /// TLS; without it tokens can be read on the way.
     pub tls: Option<TlsFiles>,
@@ -79,7 +83,10 @@ impl Admin {
         host: impl Host,
     ) -> Result<Self, AdminError> {
         let AdminOptions {
-            address, limits, ..
+            address,
+            limits,
+            folder,
+            ..
         } = options;
         if !address.ip().is_loopback() && options.tls.is_none() && !options.allow_plain {
             return Err(AdminError(format!(
@@ -89,13 +96,16 @@ impl Admin {
         let failed = |error: &dyn std::fmt::Display| AdminError(error.to_string());
         let tls = options.tls.map(|files| files.acceptor());
         let tls = tls.transpose().map_err(|error| failed(&error))?;
-        let gate = Gate::new(Store::in_folder(options.folder)).map_err(|error| failed(&error))?;
+        let gate = Gate::new(Store::in_folder(&folder)).map_err(|error| failed(&error))?;
         let nobody = gate.is_empty();
-        let site = Site::new(orchestrator, Box::new(host), gate, limits)
-            .map_err(|error| failed(&error))?;
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| failed(&format_args!("{address}: {error}")))?;
+        // Last, so that the log speaks only of a process that serves.
+        let audit = AuditLog::open(&folder.join("audit"), orchestrator.generation())
+            .map_err(|error| failed(&error))?;
+        let site = Site::new(orchestrator, Box::new(host), gate, limits, audit)
+            .map_err(|error| failed(&error))?;
         Ok(Self {
             address: listener.local_addr().map_err(|error| failed(&error))?,
             listener,
@@ -127,6 +137,8 @@ impl Admin {
 
     /// Serves for ever.
     pub async fn run(self) {
+        let site = self.site.clone();
+        tokio::spawn(look_around(site));
         let places = Arc::new(Semaphore::new(self.limits.connections));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
@@ -147,6 +159,15 @@ impl Admin {
                 }
             }
         }
+    }
+}
+
+/// Notices in time what is changed by other ways than the API: by a signal, a file, a canary that failed.
+async fn look_around(site: Arc<Site>) {
+    loop {
+        tokio::time::sleep(NOTICE).await;
+        let site = site.clone();
+        let _ = tokio::task::spawn_blocking(move || site.look_around()).await;
     }
 }
 

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use etl_config::{LoadOptions, Loaded, Report};
 use etl_orchestrator::{ChangeOptions, Orchestrator};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use crate::access::{Doubt, Gate, Identity};
+use crate::access::{Doubt, Gate, Identity, hex};
+use crate::audit::{self, Attempt, AuditLog};
 use crate::http::{Answer, Handler, Head, Limits, Peer};
 use crate::routes::{Kind, ROUTES, Reach, Route, Takes};
 
@@ -51,9 +54,11 @@ pub(crate) struct Site {
     changes: Mutex<Changes>,
 }
 
-#[derive(Default)]
 struct Changes {
     is_closed: bool,
+    audit: AuditLog,
+    /// The generation that was in force when the log was last written.
+    known: u64,
 }
 
 /// A request that may be answered.
@@ -64,6 +69,7 @@ pub(crate) struct Call {
     query: HashMap<&'static str, String>,
     content_type: Option<String>,
     expected_generation: Option<u64>,
+    from: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -73,6 +79,7 @@ impl Site {
         host: Box<dyn Host>,
         gate: Gate,
         limits: Limits,
+        audit: AuditLog,
     ) -> Result<Self, matchit::InsertError> {
         let mut by_path: HashMap<&str, HashMap<&str, &Route>> = HashMap::new();
         for route in ROUTES {
@@ -85,19 +92,57 @@ impl Site {
         for (path, methods) in by_path {
             router.insert(path, methods)?;
         }
+        let changes = Changes {
+            is_closed: false,
+            audit,
+            known: orchestrator.generation(),
+        };
         Ok(Self {
             orchestrator,
             host,
             gate,
             limits,
             router,
-            changes: Mutex::default(),
+            changes: Mutex::new(changes),
         })
     }
 
     /// Waits until the change that is being made is made, and lets no other begin.
     pub(crate) fn close(&self) {
-        self.lock().is_closed = true;
+        let mut changes = self.lock();
+        changes.is_closed = true;
+        self.notice(&mut changes);
+    }
+
+    /// Writes down what was changed by other ways than the API.
+    pub(crate) fn look_around(&self) {
+        self.notice(&mut self.lock());
+    }
+
+    fn notice(&self, changes: &mut Changes) {
+        let generation = self.orchestrator.generation();
+        if generation == changes.known {
+            return;
+        }
+        let since: Vec<Value> = self
+            .orchestrator
+            .generations()
+            .iter()
+            .filter(|kept| kept.generation > changes.known)
+            .map(|kept| json!({ "generation": kept.generation, "cause": kept.cause }))
+            .collect();
+        let what = json!({
+            "generation_before": changes.known,
+            "generation_after": generation,
+            "causes": since,
+            "difference": audit::difference(&self.orchestrator, changes.known, generation),
+        });
+        match changes.audit.note("elsewhere", what) {
+            Ok(()) => changes.known = generation,
+            Err(error) => {
+                tracing::error!(%error, "a change that came by another way was not written down")
+            }
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Changes> {
@@ -209,14 +254,92 @@ impl Site {
 
     /// Runs the operation of a call.
     fn perform(&self, call: &Call) -> Answer {
+        let run = || (call.route.operation)(self, call).unwrap_or_else(|refused| refused);
         if !call.route.changes() {
-            return (call.route.operation)(self, call).unwrap_or_else(|refused| refused);
+            return run();
         }
-        let changes = self.lock();
+        let mut changes = self.lock();
         if changes.is_closed {
             return Answer::problem(503, "the process is ending");
         }
-        (call.route.operation)(self, call).unwrap_or_else(|refused| refused)
+        if call.change().dry_run {
+            return run();
+        }
+        self.notice(&mut changes);
+        let before = self.orchestrator.generation();
+        let body = json!({
+            "bytes": call.body.len(),
+            "content_type": call.content_type,
+            "sha256": hex(&Sha256::digest(&call.body)),
+        });
+        // On the disk before anything happens.
+        let begun = match changes.audit.begin(&call.attempt(), before, body) {
+            Ok(begun) => begun,
+            Err(error) => {
+                tracing::error!(%error, "a change was refused because it cannot be written down");
+                return Answer::problem(507, format!("nothing is changed unseen: {error}"));
+            }
+        };
+        let answer = run();
+        if answer.status == 200 {
+            let after = self.orchestrator.generation();
+            let what = json!({
+                "generation_before": before,
+                "generation_after": after,
+                "difference": audit::difference(&self.orchestrator, before, after),
+            });
+            changes.audit.end(begun, "done", what);
+            changes.known = after;
+        } else {
+            let what = json!({ "status": answer.status, "reason": answer.detail() });
+            changes.audit.end(begun, "refused", what);
+        }
+        answer
+    }
+
+    /// Writes down that somebody was not let through.
+    async fn refuse(self: &Arc<Self>, attempt: Attempt, answer: &Answer) {
+        let (site, status, reason) = (self.clone(), answer.status, answer.detail());
+        // A change that is being made holds the log, and the disk takes its time.
+        let writing = tokio::task::spawn_blocking(move || {
+            site.lock().audit.refused(&attempt, status, &reason);
+        });
+        let _ = writing.await;
+    }
+}
+
+impl Site {
+    /// Settles everything that comes before the body. Who it turns out to be goes into the attempt.
+    async fn admit_as(
+        &self,
+        peer: &Peer,
+        head: Head,
+        attempt: &mut Attempt,
+    ) -> Result<(Call, usize), Answer> {
+        let (route, parameters) = match self.find(&head) {
+            Ok(found) => found,
+            // What there is and what there is not is told to those who may know.
+            Err(nothing) => {
+                self.identify(peer, &head).await?;
+                return Err(nothing);
+            }
+        };
+        let identity = match route.role {
+            None => None,
+            Some(_) => Some(self.identify(peer, &head).await?),
+        };
+        if let Some(identity) = &identity {
+            attempt.who = Some(identity.name.clone());
+            attempt.role = Some(identity.role.name());
+            self.permit(identity, route, &parameters)?;
+        }
+        let call = Call::new(route, parameters, identity, &head, attempt.from.clone())?;
+        let limit = match route.takes {
+            Takes::Nothing => 0,
+            Takes::Document | Takes::Json(_) => self.limits.document_bytes,
+            Takes::Wasm => self.limits.module_bytes,
+        };
+        Ok((call, limit))
     }
 }
 
@@ -232,29 +355,20 @@ fn is_plain(id: &str) -> bool {
 impl Handler for Site {
     type Admitted = Call;
 
-    async fn admit(&self, peer: &Peer, head: Head) -> Result<(Call, usize), Answer> {
-        let (route, parameters) = match self.find(&head) {
-            Ok(found) => found,
-            // What there is and what there is not is told to those who may know.
-            Err(nothing) => {
-                self.identify(peer, &head).await?;
-                return Err(nothing);
-            }
+    async fn admit(self: &Arc<Self>, peer: &Peer, head: Head) -> Result<(Call, usize), Answer> {
+        let mut attempt = Attempt {
+            who: None,
+            role: None,
+            from: peer.address.to_string(),
+            what: format!("{} {}", head.method, head.path),
         };
-        let identity = match route.role {
-            None => None,
-            Some(_) => Some(self.identify(peer, &head).await?),
-        };
-        if let Some(identity) = &identity {
-            self.permit(identity, route, &parameters)?;
+        let admitted = self.admit_as(peer, head, &mut attempt).await;
+        if let Err(answer) = &admitted
+            && matches!(answer.status, 401 | 403)
+        {
+            self.refuse(attempt, answer).await;
         }
-        let call = Call::new(route, parameters, identity, &head)?;
-        let limit = match route.takes {
-            Takes::Nothing => 0,
-            Takes::Document | Takes::Json(_) => self.limits.document_bytes,
-            Takes::Wasm => self.limits.module_bytes,
-        };
-        Ok((call, limit))
+        admitted
     }
 
     async fn answer(self: Arc<Self>, mut call: Call, body: Vec<u8>) -> Answer {
@@ -273,6 +387,7 @@ impl Call {
         parameters: HashMap<String, String>,
         identity: Option<Identity>,
         head: &Head,
+        from: String,
     ) -> Result<Self, Answer> {
         let mut query = HashMap::new();
         for (name, value) in &head.query {
@@ -305,6 +420,7 @@ impl Call {
             query,
             content_type,
             expected_generation: expected(head, route)?,
+            from,
             body: Vec::new(),
         };
         call.check_content_type()?;
@@ -374,8 +490,30 @@ impl Call {
         format!("{name}: {} {}", self.route.method, self.target())
     }
 
+    /// Who tries what, for the audit log.
+    fn attempt(&self) -> Attempt {
+        let mut query: Vec<String> = self
+            .query
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        query.sort();
+        let mark = if query.is_empty() { "" } else { "?" };
+        Attempt {
+            who: self.identity.as_ref().map(|identity| identity.name.clone()),
+            role: self.identity.as_ref().map(|identity| identity.role.name()),
+            from: self.from.clone(),
+            what: format!(
+                "{} {}{mark}{}",
+                self.route.method,
+                self.target(),
+                query.join("&")
+            ),
+        }
+    }
+
     /// The path that was asked for.
-    pub(crate) fn target(&self) -> String {
+    fn target(&self) -> String {
         let mut target = self.route.path.to_owned();
         for (name, value) in &self.parameters {
             target = target.replace(&format!("{{{name}}}"), value);

@@ -55,6 +55,9 @@ pub enum Command {
     /// Say who may use the API of `etl run --admin`
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Look at the log of what was changed through the API
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Write what other programs need to watch this one
     #[command(subcommand)]
     Generate(GenerateCommand),
@@ -102,7 +105,7 @@ Examples:
 /// The folder of what `etl run --admin` keeps
 #[derive(Debug, Clone, Args)]
 pub struct AdminFolder {
-    /// The folder of those who may use the API
+    /// The folder of those who may use the API, and of the audit log
     #[arg(
         long,
         value_name = "DIR",
@@ -132,6 +135,40 @@ pub enum TokenCommand {
     List(TokenListOptions),
     /// Take a token or certificate back: it is of no use with the next request
     Revoke(TokenRevokeOptions),
+}
+
+const AUDIT_VERIFY_HELP: &str = "\
+Every line holds the hash of the one before it, so a line that was changed, removed or moved is
+found. The hash of the last line is printed: noted elsewhere, and given as --noted later, it proves
+that nothing before it was touched since, not even by one who wrote the whole log anew.
+
+Exit codes:
+  0 the log is whole   1 it is not, or cannot be read
+
+Examples:
+  etl audit verify
+  etl audit verify --json | jq -r .head > /somewhere/else/audit.head
+  etl audit verify --noted $(cat /somewhere/else/audit.head)";
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Find lines that were changed, removed or moved
+    #[command(after_help = AUDIT_VERIFY_HELP)]
+    Verify(AuditVerifyOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct AuditVerifyOptions {
+    #[command(flatten)]
+    pub folder: AdminFolder,
+
+    /// The hash of a line that the log must hold
+    #[arg(long, value_name = "HASH")]
+    pub noted: Option<String>,
+
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]

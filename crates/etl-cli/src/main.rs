@@ -6,6 +6,7 @@
 
 mod access;
 mod arguments;
+mod audit;
 mod configuration;
 mod exit;
 mod explain;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, Command, ModuleCommand};
+use arguments::{Arguments, AuditCommand, Command, ModuleCommand};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Module(ModuleCommand::Inspect(options)) => inspect::inspect(options),
         Command::Generate(what) => generate::generate(what),
         Command::Admin(what) => access::run(what),
+        Command::Audit(AuditCommand::Verify(options)) => audit::verify(options),
         Command::Match(options) => matching::match_topics(options),
     };
     match result {

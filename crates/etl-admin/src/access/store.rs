@@ -328,7 +328,7 @@ pub(super) fn now() -> u64 {
 }
 
 /// A folder that its owner alone can look into.
-fn private_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn private_folder(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()
         .recursive(true)
@@ -348,7 +348,7 @@ pub(crate) fn private(path: &Path, truncate: bool) -> io::Result<File> {
 }
 
 /// Puts a file in the place of another: whoever opens it finds the one or the other, whole, even after a power failure.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = private(&beside, true)?;
     file.write_all(content)?;

@@ -49,6 +49,21 @@ impl Answer {
         answer
     }
 
+    /// What it says is wrong, if that is what it is.
+    pub(crate) fn detail(&self) -> String {
+        let value: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let detail = value["detail"].as_str().unwrap_or_default();
+        let messages = value["problems"].as_array().into_iter().flatten();
+        let messages = messages.filter_map(|problem| problem["message"].as_str());
+        // The first ones are enough to know what it was about.
+        let messages: Vec<&str> = messages.take(3).collect();
+        if messages.is_empty() {
+            detail.to_owned()
+        } else {
+            messages.join("; ")
+        }
+    }
+
     /// The same with another status.
     pub(crate) fn status(mut self, status: u16) -> Self {
         self.status = status;

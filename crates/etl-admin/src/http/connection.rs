@@ -31,7 +31,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
     /// Settles who asks for what, and how many bytes of a body are wanted, before any is read.
     fn admit(
-        &self,
+        self: &Arc<Self>,
         peer: &Peer,
         head: Head,
     ) -> impl Future<Output = Result<(Self::Admitted, usize), Answer>> + Send;

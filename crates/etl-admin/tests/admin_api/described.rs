@@ -89,8 +89,8 @@ fn every_answer_is_as_described() {
         ("POST", "/api/v1/validate", "/api/v1/validate", Some((json, b"{\"engine\":1}"))),
         ("POST", "/api/v1/reload", "/api/v1/reload", None),
         ("GET", "/api/v1/generations", "/api/v1/generations", None),
-        ("GET", "/api/v1/generations/{generation}", "/api/v1/generations/3", None),
-        ("POST", "/api/v1/generations/{generation}/rollback", "/api/v1/generations/3/rollback", None),
+        ("GET", "/api/v1/generations/{generation}", "/api/v1/generations/9", None),
+        ("POST", "/api/v1/generations/{generation}/rollback", "/api/v1/generations/9/rollback", None),
     ];
     for route in routes() {
         let is_asked = steps

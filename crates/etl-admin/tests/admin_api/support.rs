@@ -61,14 +61,14 @@ impl Host for Program {
 
     fn explain(&self, asked: Asked<'_>) -> Result<String, String> {
         let (topic, outputs) = match asked {
-            Asked::Topic(topic) => (topic.to_owned(), Vec::new()),
+            Asked::Topic(topic) => (topic.to_owned(), 0),
             Asked::Record(line) => {
                 let line: Value =
                     serde_json::from_slice(line).map_err(|error| error.to_string())?;
                 let topic = line["topic"].as_str().ok_or("no topic")?;
                 let record = Record::new(topic, line["value"].to_string());
                 let (outcome, _) = self.orchestrator.process_traced(&Arc::new(record));
-                (topic.to_owned(), outcome.outputs)
+                (topic.to_owned(), outcome.outputs.len())
             }
         };
         let explained = self.orchestrator.explain(&topic);
@@ -81,7 +81,7 @@ impl Host for Program {
             "topic": topic,
             "generation": explained.generation,
             "pipelines": pipelines,
-            "outputs": outputs.len(),
+            "outputs": outputs,
         })
         .to_string())
     }

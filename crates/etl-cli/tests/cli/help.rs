@@ -13,6 +13,17 @@ fn help_texts() {
         ("schema", &["schema", "--help"]),
         ("module", &["module", "--help"]),
         ("module-inspect", &["module", "inspect", "--help"]),
+        ("admin", &["admin", "--help"]),
+        ("admin-token", &["admin", "token", "--help"]),
+        (
+            "admin-token-create",
+            &["admin", "token", "create", "--help"],
+        ),
+        (
+            "admin-certificate-allow",
+            &["admin", "certificate", "allow", "--help"],
+        ),
+        ("audit-verify", &["audit", "verify", "--help"]),
         ("match", &["match", "--help"]),
     ] {
         let said = desk.etl(arguments).ends_with(0);

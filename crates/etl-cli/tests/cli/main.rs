@@ -1,5 +1,6 @@
 //! The program as users meet it: arguments, files and pipes in; output, messages and exit codes out.
 
+mod admin;
 mod bad_configuration;
 mod bad_records;
 mod explain;

@@ -1,0 +1,25 @@
+//! What happened: a line for every change, before it takes effect and after, and for every attempt that was refused.
+//!
+//! Lines are JSON, each with its number, the hash of the one before it and its own (`line`), appended and on the disk before anything
+//! goes on (`log`). Whoever changes, removes or reorders lines breaks the chain, and `verify` says where. Lines that are cut off
+//! the end are found by the file `head`, which holds the last hash; a hash that was noted elsewhere finds even a log that was written anew.
+//!
+//! | event | says |
+//! |---|---|
+//! | `started` | a process serves the API, from this generation on |
+//! | `begun` | a change is about to be made: who, from where, what, on which generation |
+//! | `done` | the change of the line `of` was made: the generation after it, and what differs |
+//! | `refused` | the change of the line `of` was not made, or an attempt was not let through, and why |
+//! | `interrupted` | the process ended between the line `of` and its answer: what runs now was loaded from files by another process |
+//! | `elsewhere` | the configuration was changed by other ways than the API |
+//! | `repaired` | half a line was at the end of the log, as after a power failure, and was cut off |
+
+mod difference;
+mod line;
+mod log;
+mod verify;
+
+pub(crate) use difference::difference;
+pub use log::AuditError;
+pub(crate) use log::{Attempt, AuditLog};
+pub use verify::{Finding, Verified, verify};

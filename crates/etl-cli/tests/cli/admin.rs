@@ -1,0 +1,408 @@
+//! `etl run --admin` and `etl admin`: an API that answers those who were let in, on a run that goes on.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Desk, KEEP, said};
+
+const CONFIGURATION: &str = r#"
+[[pipelines]]
+pipeline_id = "keeps"
+name = "${NAME}"
+stages = [{ priority = 0, modules = [{ module_id = "keep" }] }]
+"#;
+
+/// Never to be seen again.
+const CANARY: &str = "canary-77f0";
+
+struct Running {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<std::process::ChildStdout>,
+    stderr: BufReader<std::process::ChildStderr>,
+    address: String,
+}
+
+impl Running {
+    fn start(desk: &Desk, more: &[&str]) -> Self {
+        let mut run = vec![
+            "run", "etl.toml", "--from", "-", "--to", "-", "--lanes", "1",
+        ];
+        run.extend(["--admin", "127.0.0.1:0", "--log", "trace"]);
+        run.extend(more);
+        Self::spawn(desk.command(&run))
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .env("NAME", CANARY)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("etl starts");
+        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).expect("a line"), 0, "it ended");
+            if let Some(url) = line.trim().strip_prefix("etl: API at http://") {
+                break url.strip_suffix("/api/v1").expect("a URL").to_owned();
+            }
+        };
+        Self {
+            stdin: child.stdin.take().expect("a pipe"),
+            stdout: BufReader::new(child.stdout.take().expect("a pipe")),
+            stderr,
+            child,
+            address,
+        }
+    }
+
+    /// Ends it as a power failure would, without asking.
+    fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+    }
+
+    fn ask(&self, token: &str, method: &str, target: &str, body: Option<&str>) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).expect("connects");
+        let content = body.map_or(String::new(), |body| {
+            format!(
+                "content-type: application/json\r\ncontent-length: {}\r\n",
+                body.len()
+            )
+        });
+        write!(
+            stream,
+            "{method} {target} HTTP/1.1\r\nhost: etl\r\nauthorization: Bearer {token}\r\nconnection: close\r\n{content}\r\n{}",
+            body.unwrap_or_default()
+        )
+        .expect("writes");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).expect("a status");
+        (status.parse().expect("a number"), body.to_owned())
+    }
+
+    #[track_caller]
+    fn json(&self, token: &str, method: &str, target: &str, body: Option<&str>) -> Value {
+        let (status, text) = self.ask(token, method, target, body);
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Ends the input, and reads what it still says.
+    fn end(mut self) -> (String, String) {
+        drop(self.stdin);
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout).expect("text");
+        self.stderr.read_to_string(&mut stderr).expect("text");
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{stderr}");
+        (stdout, stderr)
+    }
+}
+
+fn desk() -> Desk {
+    let desk = Desk::new();
+    desk.put("etl.toml", CONFIGURATION).module("keep", KEEP);
+    desk
+}
+
+fn create(desk: &Desk, role: &str, name: &str) -> String {
+    let arguments = ["admin", "token", "create", "--role", role, "--name", name];
+    let said = desk.etl(&arguments).ends_with(0);
+    assert_eq!(said.stderr, "");
+    said.stdout.trim().to_owned()
+}
+
+#[test]
+fn a_run_is_watched_and_changed_while_records_flow() {
+    let desk = desk();
+    let mut running = Running::start(&desk, &[]);
+    let token = create(&desk, "admin", "anna");
+    let ask = |method, target, body| running.json(&token, method, target, body);
+    let shown = ask("GET", "/api/v1/pipelines/keeps", None);
+    assert_eq!(shown["pipeline"]["name"], "${NAME}");
+    let explained = ask(
+        "POST",
+        "/api/v1/explain",
+        Some(r#"{"topic":"t","value":12345678901234567890123}"#),
+    );
+    assert_eq!(explained["steps"][0]["happened"], "kept");
+    let (_, text) = running.ask(
+        &token,
+        "POST",
+        "/api/v1/explain",
+        Some(r#"{"topic":"t","value":12345678901234567890123}"#),
+    );
+    assert!(text.contains("12345678901234567890123"), "{text}");
+    assert_eq!(
+        ask("GET", "/api/v1/explain?topic=t", None)["pipelines"][0]["selected"],
+        true
+    );
+    assert_eq!(
+        ask("POST", "/api/v1/pipelines/keeps/disable", None)["generation"],
+        2
+    );
+    let (status, text) = running.ask(&token, "GET", "/metrics", None);
+    assert!(
+        status == 200 && text.contains("\netl_config_generation 2\n"),
+        "{text}"
+    );
+    assert_eq!(ask("POST", "/api/v1/reload", None)["generation"], 3);
+    writeln!(running.stdin, r#"{{"topic":"t","value":1}}"#).expect("writes");
+    let mut line = String::new();
+    running.stdout.read_line(&mut line).expect("a line");
+    let stats = running.json(&token, "GET", "/api/v1/stats", None);
+    assert_eq!(stats["pipelines"]["keeps"]["entered"], 1, "{stats:#}");
+    let wrong = token.replace(&token[30..34], "zzzz");
+    assert_eq!(running.ask(&wrong, "GET", "/api/v1/stats", None).0, 401);
+    let (_, stderr) = running.end();
+    let secret = token.rsplit('_').next().expect("a secret");
+    for hidden in [secret, &wrong, "Bearer", CANARY] {
+        assert!(!stderr.contains(hidden), "{hidden} in {stderr}");
+    }
+}
+
+#[test]
+fn tokens_are_made_listed_and_revoked() {
+    let desk = desk();
+    let token = create(&desk, "viewer", "vera");
+    assert!(token.starts_with("etl_") && token.len() == 81, "{token}");
+    let arguments = [
+        "admin",
+        "token",
+        "create",
+        "--role",
+        "operator",
+        "--name",
+        "otto",
+        "--expires",
+        "12h",
+        "--pipelines",
+        "orders-*",
+    ];
+    desk.etl(&arguments).ends_with(0);
+    // A name stands for one.
+    desk.etl(&arguments)
+        .ends_with(1)
+        .complains(&["\"otto\" is the name of token"]);
+    let said = desk.etl(&["admin", "token", "list"]).ends_with(0);
+    assert!(
+        said.stdout.contains("orders-*; until 2")
+            && said.stdout.contains("all pipelines; for ever"),
+        "{}",
+        said.stdout
+    );
+    let said = desk.etl(&["admin", "token", "revoke", "vera"]).ends_with(0);
+    assert!(said.stderr.contains("is revoked"), "{}", said.stderr);
+    desk.etl(&["admin", "token", "revoke", "nobody"])
+        .ends_with(1)
+        .complains(&["\"nobody\""]);
+    let said = desk.etl(&["admin", "token", "list", "--json"]).ends_with(0);
+    let list: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    assert_eq!(list[0]["state"], "revoked");
+    assert_eq!(
+        (&list[1]["role"], &list[1]["pipelines"]),
+        (&json!("operator"), &json!(["orders-*"]))
+    );
+    assert!(!said.stdout.contains("argon2"), "{}", said.stdout);
+    for (arguments, message) in [
+        (
+            &["--role", "root", "--name", "x"][..],
+            "\"root\" is no role",
+        ),
+        (&["--role", "admin"], "--name"),
+    ] {
+        let arguments = [&["admin", "token", "create"], arguments].concat();
+        desk.etl(&arguments).ends_with(2).complains(&[message]);
+    }
+    let wrong = [
+        "admin",
+        "token",
+        "create",
+        "--role",
+        "admin",
+        "--name",
+        "x",
+        "--expires",
+        "soon",
+    ];
+    desk.etl(&wrong)
+        .ends_with(1)
+        .complains(&["as in 90d or 12h"]);
+}
+
+#[test]
+fn it_says_that_nobody_can_use_it_and_what_is_not_safe() {
+    let desk = desk();
+    let running = Running::start(&desk, &[]);
+    let (_, stderr) = running.end();
+    assert!(stderr.contains("nobody can use it yet"), "{stderr}");
+    let mut run = vec![
+        "run",
+        "etl.toml",
+        "--from",
+        "-",
+        "--to",
+        "-",
+        "--admin",
+        "0.0.0.0:0",
+    ];
+    let mut command = desk.command(&run);
+    let refused = said(command.env("NAME", "n").output().expect("etl starts"));
+    refused
+        .ends_with(1)
+        .complains(&["without TLS", "--admin-tls-cert"]);
+    run.push("--admin-without-tls");
+    let mut command = desk.command(&run);
+    said(command.env("NAME", "n").output().expect("etl starts")).ends_with(0);
+    run.truncate(6);
+    run.push("--admin-without-tls");
+    desk.etl(&run).ends_with(2).complains(&["--admin <ADDR>"]);
+}
+
+fn log(desk: &Desk) -> Vec<Value> {
+    let text = desk.read("etl-admin/audit/audit.jsonl");
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+#[test]
+fn killed_at_any_moment_the_log_says_what_was_answered() {
+    let desk = desk();
+    let token = create(&desk, "admin", "anna");
+    let mut answered = 0;
+    for round in 0..12_u64 {
+        let running = Running::start(&desk, &[]);
+        let address = running.address.clone();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let token = token.clone();
+        let client = std::thread::spawn(move || {
+            let mut made = 0_u64;
+            for turn in 0.. {
+                let to = ["disable", "enable"][turn % 2];
+                let request = format!(
+                    "POST /api/v1/pipelines/keeps/{to} HTTP/1.1\r\nhost: etl\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+                );
+                let mut answer = String::new();
+                let asked = TcpStream::connect(&address).and_then(|mut stream| {
+                    stream.write_all(request.as_bytes())?;
+                    stream.read_to_string(&mut answer)
+                });
+                if asked.is_err() || !answer.starts_with("HTTP/1.1 200") {
+                    break;
+                }
+                made += 1;
+                let _ = sender.send(());
+            }
+            made
+        });
+        // Some changes through, and then in the middle of another one: where, is another place each time.
+        for _ in 0..3 {
+            receiver.recv().expect("changes are made");
+        }
+        std::thread::sleep(Duration::from_micros(round * 2_300));
+        running.kill();
+        answered += client.join().expect("the client ends");
+    }
+    // The next start closes what was left open.
+    let (_, stderr) = Running::start(&desk, &[]).end();
+    assert!(!stderr.contains("broken"), "{stderr}");
+    let said = desk.etl(&["audit", "verify"]).ends_with(0);
+    assert!(said.stdout.contains("whole"), "{}", said.stdout);
+    let lines = log(&desk);
+    let count = |event: &str| lines.iter().filter(|line| line["event"] == event).count() as u64;
+    assert_eq!(count("started"), 13);
+    assert_eq!(count("begun"), count("done") + count("interrupted"));
+    // What was answered was done; at most one in each round was done and not answered any more.
+    assert!(
+        (answered..=answered + 12).contains(&count("done")),
+        "{answered} {}",
+        count("done")
+    );
+    // And it was done in the order in which it is written.
+    let mut generation = 1;
+    for line in &lines {
+        match line["event"].as_str() {
+            Some("started") => generation = 1,
+            Some("done") => {
+                assert_eq!(line["generation_before"], generation, "{line:#}");
+                generation += 1;
+                assert_eq!(line["generation_after"], generation);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_changes_and_nothing_else() {
+    let desk = desk();
+    let token = create(&desk, "admin", "anna");
+    // No file may grow beyond 4 KiB (8 blocks of 512 bytes), as if the disk ended there.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 8; exec {} run etl.toml --from - --to - --lanes 1 --admin 127.0.0.1:0",
+        env!("CARGO_BIN_EXE_etl")
+    );
+    let mut command = desk.command(&[]);
+    let folder = command.get_current_dir().expect("a folder").to_owned();
+    command = Command::new("/bin/sh");
+    command
+        .args(["-c", &script])
+        .current_dir(folder)
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let running = Running::spawn(command);
+    let mut made = 0;
+    let refused = loop {
+        let to = ["disable", "enable"][made % 2];
+        let (status, text) = running.ask(
+            &token,
+            "POST",
+            &format!("/api/v1/pipelines/keeps/{to}"),
+            None,
+        );
+        if status != 200 {
+            break (status, text);
+        }
+        made += 1;
+        assert!(made < 100, "the disk is never full");
+    };
+    assert_eq!(refused.0, 507, "{}", refused.1);
+    let pipelines = running.json(&token, "GET", "/api/v1/pipelines", None);
+    assert_eq!(pipelines["generation"], made as u64 + 1);
+    assert!(made > 0);
+    running.end();
+    desk.etl(&["audit", "verify"]).ends_with(0);
+    let lines = log(&desk);
+    let done = lines.iter().filter(|line| line["event"] == "done").count();
+    // The line after the last change may be the one that found no room.
+    assert!(done == made || done + 1 == made, "{done} of {made}");
+    // With room again it goes on, and says of the last one what it knows.
+    Running::start(&desk, &[]).end();
+    let said = desk.etl(&["audit", "verify", "--json"]).ends_with(0);
+    let verified: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    let head = verified["head"].as_str().expect("a hash");
+    desk.etl(&["audit", "verify", "--noted", head]).ends_with(0);
+    let lines = log(&desk);
+    let count = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
+    assert_eq!(count("begun"), count("done") + count("interrupted"));
+    // Touched, it is found.
+    let text = desk
+        .read("etl-admin/audit/audit.jsonl")
+        .replacen("anna", "otto", 1);
+    desk.put("etl-admin/audit/audit.jsonl", text);
+    desk.etl(&["audit", "verify"])
+        .ends_with(1)
+        .complains(&["audit.jsonl:2", "not what its hash says"]);
+    desk.etl(&["audit", "verify", "--admin-dir", "nowhere"])
+        .ends_with(1);
+}
