@@ -194,8 +194,10 @@ async fn connection(
             serve(stream, peer, site, limits).await;
         }
         Ok(Err(error)) => {
-            tracing::debug!(%error, %address, "a connection did not become a secure one")
+            tracing::debug!(%error, %address, "a connection did not become a secure one");
         }
-        Err(_) => tracing::debug!(%address, "a connection took too long to become a secure one"),
+        Err(_) => {
+            tracing::debug!(%address, "a connection took too long to become a secure one");
+        }
     }
 }

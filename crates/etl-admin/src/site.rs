@@ -140,7 +140,7 @@ impl Site {
         match changes.audit.note("elsewhere", what) {
             Ok(()) => changes.known = generation,
             Err(error) => {
-                tracing::error!(%error, "a change that came by another way was not written down")
+                tracing::error!(%error, "a change that came by another way was not written down");
             }
         }
     }

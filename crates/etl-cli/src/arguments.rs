@@ -42,7 +42,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Run(RunOptions),
+    Run(Box<RunOptions>),
     Validate(ValidateOptions),
     Explain(ExplainOptions),
     /// Print the JSON Schema of the configuration, for editors

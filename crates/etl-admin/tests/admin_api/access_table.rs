@@ -33,9 +33,12 @@ const PIPELINE: &str = r#"{ "pipeline_id": "orders-eu", "stages": [{ "priority":
 const OTHER: &str = r#"{ "pipeline_id": "payments", "stages": [{ "priority": 0, "modules": [{ "module_id": "keep" }] }] }"#;
 const JSON: &str = "application/json";
 
+/// A media type and a body.
+type Content = Option<(&'static str, &'static str)>;
+
 /// The route, the target (within reach of the confined admin where it can be), what is sent, and what comes of it.
 #[rustfmt::skip]
-const TABLE: &[(&str, &str, &str, Option<(&str, &str)>, Statuses)] = &[
+const TABLE: &[(&str, &str, &str, Content, Statuses)] = &[
     ("GET", "/healthz", "/healthz", None, [200; 7]),
     ("GET", "/readyz", "/readyz", None, [200; 7]),
     ("GET", "/metrics", "/metrics", None, VIEWER_OF_ALL),

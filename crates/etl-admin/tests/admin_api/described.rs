@@ -40,6 +40,9 @@ fn check(document: &Value, route: (&str, &str), answer: &Answer) {
     );
 }
 
+/// A media type and a body.
+type Content<'a> = Option<(&'a str, &'a [u8])>;
+
 #[test]
 fn every_answer_is_as_described() {
     let server = Server::start();
@@ -55,7 +58,7 @@ fn every_answer_is_as_described() {
     let pipeline = br#"{ "pipeline_id": "new", "stages": [{ "priority": 0, "modules": [{ "module_id": "keep" }] }] }"#;
     let (json, wasm) = ("application/json", "application/wasm");
     #[rustfmt::skip]
-    let steps: Vec<(&str, &str, &str, Option<(&str, &[u8])>)> = vec![
+    let steps: Vec<(&str, &str, &str, Content<'_>)> = vec![
         ("GET", "/healthz", "/healthz", None),
         ("GET", "/readyz", "/readyz", None),
         ("GET", "/metrics", "/metrics", None),
