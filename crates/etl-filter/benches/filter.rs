@@ -185,8 +185,8 @@ fn filter_uncached(workload: &Workload) {
     let changes: Vec<_> = (0..100_u32)
         .map(|id| {
             (
-                RuleId::new(id * 7),
-                workload.filters[id as usize * 3].clone(),
+                RuleId::new(id * 7 % rules as u32),
+                workload.filters[id as usize * 3 % rules].clone(),
             )
         })
         .collect();
@@ -219,13 +219,9 @@ fn alternatives(workload: &Workload, beside: bool) {
         ("contains_and_guards", &[Kind::Contains, Kind::Wildcard]),
         ("all", &Kind::ALL),
     ] {
-        only(
-            workload,
-            &format!("{name}_by_automaton"),
-            kinds,
-            Some(usize::MAX),
-        );
-        only(workload, &format!("{name}_by_windows"), kinds, Some(0));
+        only(workload, &format!("{name}_by_automaton"), kinds, Some(0));
+        let by_windows = format!("{name}_by_windows");
+        only(workload, &by_windows, kinds, Some(usize::MAX));
     }
 
     let rules = workload.filters.len();
@@ -281,10 +277,10 @@ fn alternatives(workload: &Workload, beside: bool) {
 }
 
 /// The index with the rules of some kinds alone.
-fn only(workload: &Workload, scenario: &str, kinds: &[Kind], automaton_bytes: Option<usize>) {
+fn only(workload: &Workload, scenario: &str, kinds: &[Kind], crowd: Option<usize>) {
     let mut builder = RuleSet::builder();
-    if let Some(bytes) = automaton_bytes {
-        builder.automaton_bytes(bytes);
+    if let Some(literals) = crowd {
+        builder.crowd(literals);
     }
     for filter in workload
         .filters

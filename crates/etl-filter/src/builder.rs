@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use crate::engine::Engine;
 use crate::error::{BuildError, BuildErrorKind, Problem};
+use crate::index::CROWD;
 use crate::limits::{Limits, MAX_RULES};
 use crate::pattern::{Literal, Pattern};
 use crate::planner::{self, Planner};
@@ -25,7 +26,7 @@ pub struct RuleSetBuilder {
     rules: Vec<Rule>,
     limits: Limits,
     threads: Option<NonZeroUsize>,
-    automaton_bytes: Option<usize>,
+    crowd: Option<usize>,
 }
 
 /// A pattern that was read, or what is wrong with it.
@@ -50,10 +51,11 @@ impl RuleSetBuilder {
         self
     }
 
-    /// Sets up to how many bytes of literals an automaton is taken instead of windows: for tests of both, and for comparing them.
+    /// Sets how many literals may share a window before an automaton takes them, 0 for all of them: for tests of both, and for
+    /// comparing them.
     #[doc(hidden)]
-    pub fn automaton_bytes(&mut self, bytes: usize) -> &mut Self {
-        self.automaton_bytes = Some(bytes);
+    pub fn crowd(&mut self, literals: usize) -> &mut Self {
+        self.crowd = Some(literals);
         self
     }
 
@@ -179,12 +181,7 @@ impl RuleSetBuilder {
                 }
             }
         }
-        let engine = planner.build(
-            &trees,
-            sources,
-            self.automaton_bytes.unwrap_or(planner::AUTOMATON_BYTES),
-            threads,
-        );
+        let engine = planner.build(&trees, sources, self.crowd.unwrap_or(CROWD), threads);
         match planner::over_budget(taken + engine.bytes(), &self.limits) {
             Some(problem) => Err(BuildError::of_rule(
                 id(self.rules.len().saturating_sub(1)),

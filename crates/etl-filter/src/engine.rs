@@ -1,5 +1,7 @@
 //! What a topic is run through: the literal indexes, the checks that they lead to, and the patterns without a literal.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::dispatch::Dispatch;
 use crate::index::Index;
 use crate::pattern::program::{self, Classes, Threads};
@@ -34,6 +36,8 @@ pub(crate) struct Check {
 /// Everything that a set of rules compiles to.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    /// No two engines of a process have the same, and none has 0.
+    pub(crate) number: u64,
     pub(crate) sources: Sources,
     pub(crate) plain: Index,
     pub(crate) folded: Index,
@@ -51,13 +55,21 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// A number for a new engine.
+    pub(crate) fn next_number() -> u64 {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        LAST.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Makes room in `scratch` for everything whose size the topic does not decide.
     pub(crate) fn reserve(&self, scratch: &mut Scratch) {
         self.dispatch.reserve(scratch);
         scratch
             .seen
             .reserve(self.plain.anywhere().max(self.folded.anywhere()));
-        scratch.threads.reserve(self.longest_program);
+        scratch
+            .threads
+            .reserve(self.longest_program, self.classes.len());
         scratch.reported.reserve(self.rest.together());
     }
 
@@ -65,6 +77,7 @@ impl Engine {
     pub(crate) fn find(&self, topic: &[u8], scratch: &mut Scratch) {
         let Scratch {
             folded,
+            marks,
             hits,
             touched,
             seen,
@@ -90,12 +103,12 @@ impl Engine {
         let text = self.sources.text();
         if !self.plain.is_empty() {
             self.plain
-                .find(text, topic, seen, |value| run.perform(value));
+                .find(text, topic, marks, seen, |value| run.perform(value));
         }
         if !self.folded.is_empty() {
             let folded = run.folded;
             self.folded
-                .find(text, folded, seen, |value| run.perform(value));
+                .find(text, folded, marks, seen, |value| run.perform(value));
         }
         self.rest.find(topic, reported, |value| run.perform(value));
         self.dispatch.finish(scratch);

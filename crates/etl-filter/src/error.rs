@@ -13,7 +13,7 @@ pub enum BuildErrorKind {
     /// The pattern is longer than [`Limits::pattern_bytes`](crate::Limits::pattern_bytes).
     PatternTooLong,
     /// The regular expression takes more than [`Limits::regex_bytes`](crate::Limits::regex_bytes), or runs more threads than
-    /// [`Limits::regex_threads`](crate::Limits::regex_threads).
+    /// [`Limits::regex_steps`](crate::Limits::regex_steps).
     RegexTooLarge,
     /// Any, all and not nest deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     NestedTooDeeply,

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::dispatch::Dispatch;
 use crate::engine::{Check, CheckKind, Engine};
 use crate::error::{BuildErrorKind, Problem};
-use crate::index::{IndexBuilder, Keys, Sketch};
+use crate::index::{IndexBuilder, Keys, Sketch, hash_at};
 use crate::limits::Limits;
 use crate::pattern::program::Compiler;
 use crate::pattern::{Literal, Pattern, Place, Shape, mqtt, nats, regex, wildcard};
@@ -21,9 +21,6 @@ use crate::rule::TopicFilter;
 use crate::source::Sources;
 use crate::tree::Tree;
 use crate::value::{Lists, Value};
-
-/// Literals anywhere in the topic go into an automaton as long as their text takes no more than this.
-pub(crate) const AUTOMATON_BYTES: usize = 1 << 20;
 
 /// A literal of a slot: where it must stand, and where its text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +158,7 @@ impl Planner {
         mut self,
         trees: &[Tree],
         sources: Sources,
-        automaton_bytes: usize,
+        crowd: usize,
         threads: usize,
     ) -> Engine {
         self.known = Interner::default();
@@ -216,13 +213,14 @@ impl Planner {
         let folds = self.slots.iter().any(|slot| slot.folded);
         let [plain, folded] = indexed.map(|map| {
             map.index(&mut lists)
-                .build(self.keys, sources.text(), automaton_bytes, threads)
+                .build(self.keys, sources.text(), crowd, threads)
         });
         // Those that start alike go into one automaton, which is the smaller for it.
         expressions.sort_unstable_by(|left, right| left.0.cmp(&right.0));
         let expressions = expressions.into_iter().map(|(_, expression)| expression);
         let rest = Rest::new(expressions.collect(), single);
         let mut this = Engine {
+            number: Engine::next_number(),
             sources,
             plain,
             folded,
@@ -261,7 +259,7 @@ impl Planner {
             for literal in (slot.sets.0..slot.sets.1).flat_map(|set| self.set(set)) {
                 match literal.place {
                     Place::Anywhere => sketch.add_windows(bytes(literal), &self.keys),
-                    place => sketch.add(self.place_hash(place, bytes(literal))),
+                    place => sketch.add(hash_at(place, bytes(literal), &self.keys)),
                 }
             }
         }
@@ -270,7 +268,7 @@ impl Planner {
             let bytes = bytes(literal);
             let shared = match literal.place {
                 Place::Anywhere => sketch.count(sketch.rarest(bytes, &self.keys).1),
-                place => sketch.count(self.place_hash(place, bytes)),
+                place => sketch.count(hash_at(place, bytes, &self.keys)),
             };
             // A short literal is in many topics, most of all where it may stand anywhere.
             let seldom = match (literal.place, bytes.len()) {
@@ -306,10 +304,6 @@ impl Planner {
                 (!expression || !self.set(set).iter().any(weak)).then_some(set)
             })
             .collect()
-    }
-
-    fn place_hash(&self, place: Place, bytes: &[u8]) -> u64 {
-        self.keys.at_place(bytes, place as u8)
     }
 }
 

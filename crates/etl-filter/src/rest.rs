@@ -5,15 +5,17 @@
 //! one by one. So is always what does not fit into an automaton or is no regular expression: these are the patterns whose number
 //! a topic's cost depends on, and [`Stats`](crate::Stats) counts them.
 
-use regex_automata::dfa::{Automaton, StartKind, dense};
+mod table;
+
+use regex_automata::MatchKind;
+use regex_automata::dfa::{StartKind, dense};
 use regex_automata::nfa::thompson::{self, WhichCaptures};
-use regex_automata::util::primitives::StateID;
-use regex_automata::{Input, MatchKind, PatternID};
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Repetition};
 
 use crate::scratch::BitList;
+use table::Table;
 
-/// Bytes that an automaton may take if one is enough.
+/// Bytes that an automaton may take, as the library builds it, if one is enough.
 const AUTOMATON_BYTES: usize = 1 << 20;
 /// Bytes that each may take if there are many: small ones are built sooner, and together take less than few large ones.
 const ONE_OF_MANY_BYTES: usize = 1 << 17;
@@ -25,7 +27,7 @@ const WORTH_AN_AUTOMATON: usize = 2;
 /// Several expressions as one automaton.
 #[derive(Debug)]
 struct Automata {
-    dfa: dense::DFA<Vec<u32>>,
+    table: Table,
     /// What to do for each of its patterns if it matches, and what to do if it has to be asked by itself.
     values: Vec<(u32, u32)>,
     /// How many patterns the automata before it have.
@@ -63,14 +65,14 @@ impl Rest {
         while !left.is_empty() {
             let (group, others) = left.split_at(together.min(left.len()));
             match automaton(group, bytes) {
-                Some(dfa) => {
+                Some(table) => {
                     let values = group
                         .iter()
                         .map(|(_, value, check)| (*value, *check))
                         .collect();
                     let before = this.together() as u32;
                     this.automata.push(Automata {
-                        dfa,
+                        table,
                         values,
                         before,
                     });
@@ -93,7 +95,13 @@ impl Rest {
         let ascii = topic.is_ascii();
         for automata in &self.automata {
             if ascii {
-                automata.find(topic, reported, &mut found);
+                automata
+                    .table
+                    .find(topic, automata.before, reported, |pattern| {
+                        if let Some((value, _)) = automata.values.get(pattern) {
+                            found(*value);
+                        }
+                    });
             } else {
                 automata.values.iter().for_each(|(_, check)| found(*check));
             }
@@ -123,46 +131,13 @@ impl Rest {
         let automata = self
             .automata
             .iter()
-            .map(|automata| automata.dfa.memory_usage() + automata.values.capacity() * 8);
+            .map(|automata| automata.table.bytes() + automata.values.capacity() * 8);
         automata.sum::<usize>() + self.single.capacity() * 4
     }
 }
 
-impl Automata {
-    fn find(&self, topic: &[u8], reported: &mut BitList, found: &mut impl FnMut(u32)) {
-        let Ok(mut state) = self.dfa.start_state_forward(&Input::new(topic)) else {
-            return;
-        };
-        let mut last = StateID::ZERO;
-        let mut report = |state: StateID| {
-            // Staying in a state finds nothing new.
-            if self.dfa.is_match_state(state) && state != last {
-                last = state;
-                for index in 0..self.dfa.match_len(state) {
-                    let pattern: PatternID = self.dfa.match_pattern(state, index);
-                    if let Some((value, _)) = self.values.get(pattern.as_usize())
-                        && reported.insert(self.before + pattern.as_u32())
-                    {
-                        found(*value);
-                    }
-                }
-            }
-        };
-        for byte in topic {
-            state = self.dfa.next_state(state, *byte);
-            if self.dfa.is_special_state(state) {
-                if self.dfa.is_dead_state(state) || self.dfa.is_quit_state(state) {
-                    return;
-                }
-                report(state);
-            }
-        }
-        report(self.dfa.next_eoi_state(state));
-    }
-}
-
 /// One automaton of all expressions, for ASCII topics, if it stays within bounds.
-fn automaton(expressions: &[(Hir, u32, u32)], bytes: usize) -> Option<dense::DFA<Vec<u32>>> {
+fn automaton(expressions: &[(Hir, u32, u32)], bytes: usize) -> Option<Table> {
     let expressions: Vec<Hir> = expressions.iter().map(|(hir, _, _)| ascii(hir)).collect();
     let nfa = thompson::Compiler::new()
         .configure(
@@ -182,10 +157,11 @@ fn automaton(expressions: &[(Hir, u32, u32)], bytes: usize) -> Option<dense::DFA
     for byte in 0x80..=0xFF {
         config = config.quit(byte, true);
     }
-    dense::Builder::new()
+    let dfa = dense::Builder::new()
         .configure(config)
         .build_from_nfa(&nfa)
-        .ok()
+        .ok()?;
+    Table::new(&dfa)
 }
 
 /// The expression with everything left out that only topics beyond ASCII can match.

@@ -11,6 +11,8 @@ use crate::rule::RuleId;
 pub struct Scratch {
     /// The topic, folded.
     pub(crate) folded: Vec<u8>,
+    /// What each byte of the topic means to the index.
+    pub(crate) marks: Vec<u8>,
     /// Slots that matched and that some tree asks for.
     pub(crate) hits: BitList,
     /// Trees that a match touched.
@@ -26,6 +28,17 @@ pub struct Scratch {
     pub(crate) found: Vec<RuleId>,
     /// What the other part of a set with changes found.
     pub(crate) other: Vec<RuleId>,
+    pub(crate) room: Room,
+}
+
+/// The engines for which there is room. A copy of a scratch has none, since a copy of a list has room for what is in it and no more.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room(pub(crate) u64, pub(crate) u64);
+
+impl Clone for Room {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Scratch {
@@ -44,6 +57,7 @@ impl Scratch {
     /// Bytes that it holds.
     pub fn memory_bytes(&self) -> usize {
         self.folded.capacity()
+            + self.marks.capacity()
             + self.hits.bytes()
             + self.touched.bytes()
             + self.suppressed.bytes()

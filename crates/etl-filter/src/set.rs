@@ -13,7 +13,7 @@ use crate::error::{BuildError, BuildErrorKind, Problem};
 use crate::explain::{self, Explanation};
 use crate::limits::{Limits, MAX_RULES};
 use crate::rule::{Rule, RuleId};
-use crate::scratch::Scratch;
+use crate::scratch::{Room, Scratch};
 use crate::stats::Stats;
 
 /// Many rules, asked all at once.
@@ -204,7 +204,18 @@ impl RuleSet {
         scratch
     }
 
+    #[inline]
     fn reserve(&self, scratch: &mut Scratch) {
+        let patch = self.patch.as_ref().map_or(0, |patch| patch.engine.number);
+        let room = Room(self.base.number, patch);
+        if scratch.room != room {
+            self.make_room(scratch);
+            scratch.room = room;
+        }
+    }
+
+    #[cold]
+    fn make_room(&self, scratch: &mut Scratch) {
         let mut most = self.base.most_found;
         if let Some(patch) = &self.patch {
             patch.engine.reserve(scratch);

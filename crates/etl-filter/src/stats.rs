@@ -68,11 +68,9 @@ impl Stats {
         };
         let mut contains_in_automaton = EngineStats::default();
         for index in [&engine.plain, &engine.folded] {
-            if index.has_automaton() {
-                let (patterns, bytes) = index.stats(Place::Anywhere);
-                contains_in_automaton.patterns += patterns;
-                contains_in_automaton.bytes += bytes;
-            }
+            let (patterns, bytes) = index.automaton();
+            contains_in_automaton.patterns += patterns;
+            contains_in_automaton.bytes += bytes;
         }
         let kind = |kind| {
             let patterns = engine

@@ -8,12 +8,12 @@ use etl_filter::naive::Oracle;
 use etl_filter::{Rule, RuleSet};
 use support::Random;
 
-/// Every rule on every topic, with literals inside topics in an automaton, as small sets have them, and by windows, as large ones do; returns how
+/// Every rule on every topic, with literals inside topics in an automaton, as crowds of them are, and by windows, as others are; returns how
 /// many comparisons that is.
 fn compare(rules: &[Rule], topics: &[String]) -> u64 {
-    let compare = |automaton_bytes| {
+    let compare = |crowd| {
         let mut builder = RuleSet::builder();
-        builder.automaton_bytes(automaton_bytes);
+        builder.crowd(crowd);
         for rule in rules {
             builder.add(rule.clone());
         }

@@ -1,7 +1,7 @@
 //! Literals anywhere in the topic, in one Aho-Corasick automaton: one step a byte, whatever their number.
 //!
-//! What it finds is equal byte for byte. Its price is memory, some hundred bytes a literal, so the planner gives it small sets, where
-//! that does not count, and larger ones to the windows.
+//! What it finds is equal byte for byte, whatever the literals have in common. Its price is memory, some hundred bytes a literal, so it is
+//! given only those that windows cannot tell apart.
 
 use aho_corasick::automaton::Automaton as _;
 use aho_corasick::nfa::contiguous::NFA;

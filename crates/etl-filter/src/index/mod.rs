@@ -1,31 +1,36 @@
 //! All literals of a rule set, found in one pass over a topic.
 //!
-//! A literal that is the whole topic is found by its hash; one that starts or ends the topic on a walk through an FST; one that may
-//! stand anywhere by an Aho-Corasick automaton, or, where they are so many that its memory counts, by a hash of a part of it. The cost is a few
-//! nanoseconds for each byte of the topic, plus one comparison for each literal that shares its part with the topic.
+//! A literal that is the whole topic, or starts or ends it, is found by its hash; one that may stand anywhere by the hash of a part of it, or, where many literals have all their parts in common, by an Aho-Corasick automaton. The cost is
+//! a few nanoseconds for each byte of the topic, plus one comparison for each literal that shares its part with the topic: these are a
+//! bounded number for each byte.
 
+mod affix;
+mod anchors;
 mod automaton;
 mod hash;
+mod marks;
 mod table;
-mod walk;
 mod whole;
 mod windows;
 
 use crate::pattern::Place;
 use crate::scratch::BitList;
+use affix::Affixes;
 use automaton::Automaton;
 pub(crate) use hash::Keys;
-use walk::Walk;
+use marks::Marks;
 use whole::Whole;
 pub(crate) use windows::Sketch;
 use windows::Windows;
 
-/// How literals that may stand anywhere are found.
-#[derive(Debug)]
-enum Anywhere {
-    Nothing,
-    Automaton(Box<Automaton>),
-    Windows(Box<Windows>),
+/// Literals whose windows are shared by more than this many go into an automaton …
+pub(crate) const CROWD: usize = 16;
+/// … as long as their text takes no more than this: beyond, those with the largest crowds.
+const AUTOMATON_BYTES: usize = 1 << 20;
+
+/// A hash of a text for each place where it may have to stand.
+pub(crate) fn hash_at(place: Place, text: &[u8], keys: &Keys) -> u64 {
+    keys.next(affix::hash_of::<false>(text, keys), place as u64)
 }
 
 /// The literals of one case: those compared with the topic as it is, or those compared with it folded.
@@ -33,10 +38,18 @@ enum Anywhere {
 pub(crate) struct Index {
     keys: Keys,
     whole: Whole,
-    start: Walk,
-    end: Walk,
-    anywhere: Anywhere,
+    start: Affixes<false>,
+    end: Affixes<true>,
+    windows: Windows,
+    automaton: Option<Automaton>,
+    /// Where in a topic `start`, `end` and `windows` look.
+    marks: Box<Marks>,
 }
+
+/// The parts that a byte may mean something to.
+const START: usize = 0;
+const END: usize = 1;
+const WINDOWS: usize = 2;
 
 /// Collects literals: where each text stands, its length, and what to do when it is found.
 #[derive(Debug, Default)]
@@ -51,18 +64,12 @@ impl IndexBuilder {
         self.literals[place as usize].push((text, len, value));
     }
 
-    /// Builds the index, its parts side by side if `threads` says so. Literals anywhere go into an automaton if their text takes at most
-    /// `automaton_bytes`.
-    pub(crate) fn build(
-        self,
-        keys: Keys,
-        text: &[u8],
-        automaton_bytes: usize,
-        threads: usize,
-    ) -> Index {
+    /// Builds the index, its parts side by side if `threads` says so. Literals anywhere whose windows more than `crowd` have go
+    /// into an automaton.
+    pub(crate) fn build(self, keys: Keys, text: &[u8], crowd: usize, threads: usize) -> Index {
         let of = |place: Place| &self.literals[place as usize];
-        let slices = |place: Place| -> Vec<(&[u8], u32)> {
-            of(place)
+        let slices = |literals: &[(u32, u16, u32)]| -> Vec<(&[u8], u32)> {
+            literals
                 .iter()
                 .map(|(start, len, value)| {
                     let start = *start as usize;
@@ -70,22 +77,22 @@ impl IndexBuilder {
                 })
                 .collect()
         };
-        let forwards = || Walk::forwards(slices(Place::Start), &keys);
-        let backwards = || Walk::backwards(&slices(Place::End), &keys);
+        let forwards = || Affixes::new(of(Place::Start), text, &keys);
+        let backwards = || Affixes::new(of(Place::End), text, &keys);
         let whole = || Whole::new(of(Place::Whole), text, &keys);
         let anywhere = || {
             let literals = of(Place::Anywhere);
-            let bytes: usize = literals.iter().map(|(_, len, _)| usize::from(*len)).sum();
-            let automaton = (bytes <= automaton_bytes)
-                .then(|| Automaton::new(&slices(Place::Anywhere)))
-                .flatten();
-            match automaton {
-                _ if literals.is_empty() => Anywhere::Nothing,
-                Some(automaton) => Anywhere::Automaton(Box::new(automaton)),
-                None => Anywhere::Windows(Box::new(Windows::new(literals, text, &keys))),
+            let (windows, crowded) = Windows::new(literals, text, &keys, crowd, AUTOMATON_BYTES);
+            if crowded.is_empty() {
+                return (windows, None);
+            }
+            match Automaton::new(&slices(&crowded)) {
+                Some(automaton) => (windows, Some(automaton)),
+                // More than an automaton can hold: slower, and still right.
+                None => (Windows::new(literals, text, &keys, usize::MAX, 0).0, None),
             }
         };
-        let (start, end, whole, anywhere) = if threads < 2 {
+        let (start, end, whole, (windows, automaton)) = if threads < 2 {
             (forwards(), backwards(), whole(), anywhere())
         } else {
             std::thread::scope(|scope| {
@@ -98,12 +105,20 @@ impl IndexBuilder {
                 (start, end, whole, anywhere)
             })
         };
+        let mut marks = Box::new(Marks::new());
+        marks.add(START, &start.far_ends);
+        marks.add(END, &end.far_ends);
+        for (number, anchors) in windows.anchors().enumerate() {
+            marks.add(WINDOWS + number, anchors);
+        }
         Index {
             keys,
             whole,
             start,
             end,
-            anywhere,
+            windows,
+            automaton,
+            marks,
         }
     }
 }
@@ -115,16 +130,14 @@ impl Index {
 
     /// The number of literals that may stand anywhere.
     pub(crate) fn anywhere(&self) -> usize {
-        match &self.anywhere {
-            Anywhere::Nothing => 0,
-            Anywhere::Automaton(automaton) => automaton.len(),
-            Anywhere::Windows(windows) => windows.len(),
-        }
+        self.windows.len() + self.automaton.as_ref().map_or(0, Automaton::len)
     }
 
-    /// Whether an automaton finds those.
-    pub(crate) fn has_automaton(&self) -> bool {
-        matches!(self.anywhere, Anywhere::Automaton(_))
+    /// The number of those that an automaton finds, and its bytes.
+    pub(crate) fn automaton(&self) -> (usize, usize) {
+        self.automaton
+            .as_ref()
+            .map_or((0, 0), |automaton| (automaton.len(), automaton.bytes()))
     }
 
     /// The number of literals at a place, and the bytes of what finds them there.
@@ -133,11 +146,10 @@ impl Index {
             Place::Whole => (self.whole.len(), self.whole.bytes()),
             Place::Start => (self.start.len(), self.start.bytes()),
             Place::End => (self.end.len(), self.end.bytes()),
-            Place::Anywhere => match &self.anywhere {
-                Anywhere::Nothing => (0, 0),
-                Anywhere::Automaton(automaton) => (automaton.len(), automaton.bytes()),
-                Anywhere::Windows(windows) => (windows.len(), windows.bytes()),
-            },
+            Place::Anywhere => {
+                let (literals, bytes) = self.automaton();
+                (literals + self.windows.len(), bytes + self.windows.bytes())
+            }
         }
     }
 
@@ -145,26 +157,32 @@ impl Index {
         [Place::Whole, Place::Start, Place::End, Place::Anywhere]
             .into_iter()
             .map(|place| self.stats(place).1)
-            .sum()
+            .sum::<usize>()
+            + size_of::<Marks>()
     }
 
     /// Calls `found` with the value of every literal that `topic` has where the literal must stand, each once. `text` is what the
-    /// index was built from, `seen` is empty, and emptied again.
+    /// index was built from; `marks` is memory, and so is `seen`, which is empty, and emptied again.
     pub(crate) fn find(
         &self,
         text: &[u8],
         topic: &[u8],
+        marks: &mut Vec<u8>,
         seen: &mut BitList,
         mut found: impl FnMut(u32),
     ) {
-        self.whole.find(text, topic, &self.keys, &mut found);
-        self.start.find_forwards(topic, &self.keys, &mut found);
-        self.end.find_backwards(topic, &self.keys, &mut found);
-        match &self.anywhere {
-            Anywhere::Nothing => return,
-            Anywhere::Automaton(automaton) => automaton.find(topic, seen, &mut found),
-            Anywhere::Windows(windows) => windows.find(text, topic, &self.keys, seen, &mut found),
-        }
+        let keys = &self.keys;
+        self.marks.read(topic, marks);
+        self.whole.find(text, topic, keys, &mut found);
+        self.start
+            .find::<START>(text, topic, marks, keys, &mut found);
+        self.end.find::<END>(text, topic, marks, keys, &mut found);
+        self.windows
+            .find::<WINDOWS>(text, topic, marks, keys, seen, &mut found);
         seen.clear();
+        if let Some(automaton) = &self.automaton {
+            automaton.find(topic, seen, &mut found);
+            seen.clear();
+        }
     }
 }

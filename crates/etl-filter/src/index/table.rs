@@ -1,115 +1,164 @@
-//! A static hash table from hashes to numbers, made to say "no" quickly.
+//! A static hash table of literals, made to say "no" quickly.
 //!
-//! Most questions are about hashes that are not there, so a filter stands in front: 16 bits a key, two of them set in one 64-bit
-//! word, which lets about one wrong question in fifty through. Behind it is open addressing with entries of eight bytes, four
-//! fifths full: 12 bytes a key in all. Entries hold 32 bits of the hash, so the caller compares what it finds.
+//! Most questions are about hashes that are not there, so a filter stands in front: 16 bits a key, three of them set in one 64-bit
+//! word, which lets about one wrong question in three hundred through. Behind it literals are sorted by their hash and cut into buckets of
+//! four or so, told apart by a byte of their hash: 16 bytes a literal in all. Hashes are not kept, so the caller compares what it finds.
 
-/// Numbers by hash.
+use std::ops::Range;
+
+/// A literal: where its text stands, at which byte of it what was hashed starts, and what to do when it is found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    text: u32,
+    len: u16,
+    pub(super) hashed: u16,
+    pub(super) value: u32,
+}
+
+impl Record {
+    pub(super) fn new(text: u32, len: u16, hashed: u16, value: u32) -> Self {
+        Self {
+            text,
+            len,
+            hashed,
+            value,
+        }
+    }
+
+    /// What it was made from.
+    pub(super) fn literal(&self) -> (u32, u16, u32) {
+        (self.text, self.len, self.value)
+    }
+
+    /// Where its text stands.
+    #[inline]
+    pub(super) fn span(&self) -> Range<usize> {
+        let start = self.text as usize;
+        start..start + usize::from(self.len)
+    }
+}
+
+/// Literals by hash.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     filter: Filter,
-    /// Hash and number, or [`EMPTY`]. Never full.
-    entries: Vec<(u32, u32)>,
+    /// Where each bucket starts; one more entry than buckets.
+    starts: Vec<u32>,
+    /// The lowest byte of each hash.
+    tags: Vec<u8>,
+    records: Vec<Record>,
 }
 
-const EMPTY: (u32, u32) = (0, u32::MAX);
+/// Literals a bucket, on average.
+const A_BUCKET: usize = 4;
 
 impl Table {
     /// A table of these pairs; the same hash may occur more than once.
-    pub(crate) fn new(pairs: &[(u64, u32)]) -> Self {
+    pub(crate) fn new(mut pairs: Vec<(u64, Record)>) -> Self {
         if pairs.is_empty() {
             return Self::default();
         }
+        pairs.sort_unstable_by_key(|(hash, _)| *hash);
         let mut filter = Filter::new(pairs.len());
-        let capacity = pairs.len() + pairs.len() / 4 + 1;
-        let mut entries = vec![EMPTY; capacity];
-        for &(hash, number) in pairs {
-            filter.insert(hash);
-            let mut at = place(hash, capacity);
-            while entries[at] != EMPTY {
-                at = if at + 1 == capacity { 0 } else { at + 1 };
-            }
-            entries[at] = (hash as u32, number);
+        let buckets = pairs.len().div_ceil(A_BUCKET);
+        let mut starts = vec![0; buckets + 1];
+        for (hash, _) in &pairs {
+            filter.insert(*hash);
+            starts[scaled(*hash, buckets) + 1] += 1;
         }
-        Self { filter, entries }
+        let mut before = 0;
+        for start in &mut starts {
+            before += *start;
+            *start = before;
+        }
+        Self {
+            filter,
+            starts,
+            tags: pairs.iter().map(|(hash, _)| *hash as u8).collect(),
+            records: pairs.iter().map(|(_, record)| *record).collect(),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.records.is_empty()
     }
 
-    /// Calls `found` with the number of every key whose hash may be `hash`.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether a literal may have this hash; if not, none has.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, mut found: impl FnMut(u32)) {
-        if !self.filter.may_hold(hash) {
+    pub(crate) fn may_hold(&self, hash: u64) -> bool {
+        self.filter.may_hold(hash)
+    }
+
+    /// Calls `found` with every literal whose hash may be `hash`, and its number.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, mut found: impl FnMut(usize, &Record)) {
+        let bucket = scaled(hash, self.starts.len().saturating_sub(1));
+        let (Some(start), Some(end)) = (self.starts.get(bucket), self.starts.get(bucket + 1))
+        else {
             return;
-        }
-        let mut at = place(hash, self.entries.len());
-        while let Some(&(tag, number)) = self.entries.get(at) {
-            if number == u32::MAX {
-                return;
+        };
+        let span = *start as usize..*end as usize;
+        let tags = self.tags.get(span.clone()).unwrap_or(&[]);
+        for (number, tag) in span.zip(tags) {
+            if *tag == hash as u8
+                && let Some(record) = self.records.get(number)
+            {
+                found(number, record);
             }
-            if tag == hash as u32 {
-                found(number);
-            }
-            at = if at + 1 == self.entries.len() {
-                0
-            } else {
-                at + 1
-            };
         }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.filter.bytes() + self.entries.capacity() * 8
+        self.filter.bytes()
+            + self.starts.capacity() * 4
+            + self.tags.capacity()
+            + self.records.capacity() * size_of::<Record>()
     }
 }
 
-/// The upper bits choose the place, the lower ones are the tag.
-fn place(hash: u64, capacity: usize) -> usize {
-    ((u128::from(hash) * capacity as u128) >> 64) as usize
+/// A hash as a number below `bound`, in the order of the hashes.
+#[inline]
+fn scaled(hash: u64, bound: usize) -> usize {
+    (((hash >> 32) * bound as u64) >> 32) as usize
 }
 
 /// Says of a hash that it is certainly not there, or that it may be.
 #[derive(Debug, Default)]
-pub(crate) struct Filter {
+struct Filter {
     words: Vec<u64>,
-    /// How far a hash is shifted to choose its word.
-    shift: u32,
 }
 
 impl Filter {
-    pub(crate) fn new(keys: usize) -> Self {
-        let words = (keys / 4).max(1).next_power_of_two();
+    fn new(keys: usize) -> Self {
         Self {
-            words: vec![0; words],
-            shift: 64 - words.trailing_zeros(),
+            words: vec![0; keys.div_ceil(4)],
         }
     }
 
-    fn word(&self, hash: u64) -> usize {
-        // One word needs no bits; a shift by the whole width is none to the machine.
-        hash.checked_shr(self.shift).unwrap_or(0) as usize
-    }
-
+    /// Three bits, chosen by other parts of the hash than the word is.
+    #[inline]
     fn mask(hash: u64) -> u64 {
-        1 << (hash & 63) | 1 << ((hash >> 6) & 63)
+        1 << (hash & 63) | 1 << ((hash >> 6) & 63) | 1 << ((hash >> 12) & 63)
     }
 
-    pub(crate) fn insert(&mut self, hash: u64) {
-        let word = self.word(hash);
+    fn insert(&mut self, hash: u64) {
+        let word = scaled(hash, self.words.len());
         self.words[word] |= Self::mask(hash);
     }
 
     #[inline]
-    pub(crate) fn may_hold(&self, hash: u64) -> bool {
+    fn may_hold(&self, hash: u64) -> bool {
         let mask = Self::mask(hash);
         self.words
-            .get(self.word(hash))
+            .get(scaled(hash, self.words.len()))
             .is_some_and(|word| word & mask == mask)
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.words.capacity() * 8
     }
 }

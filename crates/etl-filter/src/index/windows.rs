@@ -1,161 +1,239 @@
-//! Literals anywhere in the topic, in few bytes each: by the rarest of their windows.
+//! Literals anywhere in the topic, in few bytes each: by one of their windows.
 //!
-//! A literal is found by a *window* of it, up to eight bytes; of all its windows the one is taken that the fewest literals share. At
-//! each byte of the topic the windows that start there are looked up by hash, and what is found is compared in full. It takes about 26
-//! bytes a literal, a fifth of what an automaton does.
+//! A literal is found by a *window* of it, up to eight bytes: of all its windows one that few literals share. The windows of a
+//! topic are looked up by hash, those beside an anchor at least, and what is found is compared in full.
+//!
+//! A step is cheap only if nothing has to be decided in it. So windows are looked up 64 at a time: first all of them are hashed and the filter
+//! is asked, without a branch, which leaves a bit for each; then the few bits that are set are looked at.
 
-use super::hash::{Keys, mask, word};
-use super::table::{Filter, Table};
+use super::anchors::Anchors;
+use super::hash::Keys;
+use super::marks::{Bytes, bits_of};
+use super::table::{Record, Table};
 use crate::scratch::BitList;
 
 /// Lengths of windows, in bytes.
-const WINDOWS: [u8; 5] = [1, 2, 3, 4, 8];
-/// Marks a number that is a place in `groups`, where a count and as many literals stand.
-const GROUP: u32 = 1 << 31;
+const WINDOWS: [usize; 5] = [1, 2, 3, 4, 8];
 
-/// A literal, where its text stands, and what to do when it is found.
-#[derive(Clone, Copy, Debug)]
-struct Record {
-    text: u32,
-    len: u16,
-    /// Where in the literal its window starts.
-    window: u16,
-    value: u32,
-}
+/// A window that no more literals share is a good one.
+const FEW: u16 = 4;
 
 /// Literals that may stand anywhere.
-#[derive(Debug)]
-pub(crate) struct Windows {
-    records: Vec<Record>,
-    table: Table,
-    /// The first four bytes of every window of at least as many.
-    heads: Filter,
-    /// Which of [`WINDOWS`] occur.
-    lens: u8,
-    groups: Vec<u32>,
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    /// By the length of their windows.
+    classes: [Class; WINDOWS.len()],
 }
 
+/// Literals that are found by windows of one length.
+#[derive(Debug, Default)]
+struct Class {
+    table: Table,
+    anchors: Anchors,
+}
+
+/// A literal as a place in the text with a length and a value.
+type Literal = (u32, u16, u32);
+
 impl Windows {
-    /// Of literals, each once, as places in `text` with a length and a value.
-    pub(crate) fn new(literals: &[(u32, u16, u32)], text: &[u8], keys: &Keys) -> Self {
-        let bytes = |start: u32, len: u16| &text[start as usize..start as usize + usize::from(len)];
-        let sketch = Sketch::of(
-            literals.iter().map(|(start, len, _)| bytes(*start, *len)),
-            keys,
-        );
-        let mut windows: Vec<(u64, u32)> = Vec::with_capacity(literals.len());
-        let mut heads = Filter::new(literals.len());
-        let mut lens = 0;
-        let mut records = Vec::with_capacity(literals.len());
-        for &(start, len, value) in literals {
-            let literal = bytes(start, len);
-            let (at, hash) = sketch.rarest(literal, keys);
-            lens |= 1 << window_class(literal.len());
-            windows.push((hash, records.len() as u32));
-            if literal.len() >= 4 {
-                heads.insert(keys.window(word(&literal[at..], 4), 4));
-            }
-            records.push(Record {
-                text: start,
-                len,
-                window: at as u16,
-                value,
+    /// Of literals, each once; those whose window more than `crowd` literals have are left over. Where their text would take
+    /// more than `left_bytes`, only those of larger crowds are.
+    pub(super) fn new(
+        literals: &[Literal],
+        text: &[u8],
+        keys: &Keys,
+        crowd: usize,
+        left_bytes: usize,
+    ) -> (Self, Vec<Literal>) {
+        let bytes = |literal: &Literal| {
+            let start = literal.0 as usize;
+            &text[start..start + usize::from(literal.1)]
+        };
+        let mut sketch = Sketch::new(literals.len());
+        let mut classes: [Vec<Literal>; WINDOWS.len()] = Default::default();
+        for literal in literals {
+            sketch.add_windows(bytes(literal), keys);
+            classes[class_of(literal.1.into())].push(*literal);
+        }
+        let classes = classes.map(|literals| {
+            let anchors = Anchors::choose(literals.iter().map(bytes), |literal, each| {
+                let (_, rarest) = sketch.rarest(literal, keys);
+                let most = sketch.count(rarest).max(FEW);
+                for (at, hash) in windows_of(literal, keys) {
+                    if sketch.count(hash) <= most {
+                        each(&literal[at..at + window_len(literal)]);
+                    }
+                }
             });
-        }
-        let (windows, groups) = group(windows);
-        Self {
-            records,
-            table: Table::new(&windows),
-            heads,
-            lens,
-            groups,
-        }
+            let mut pairs = Vec::with_capacity(literals.len());
+            for literal in &literals {
+                let text = bytes(literal);
+                let windows = windows_of(text, keys);
+                let anchored =
+                    windows.filter(|(at, _)| anchors.take(&text[*at..*at + window_len(text)]));
+                let (at, hash) = anchored
+                    .min_by_key(|(_, hash)| sketch.count(*hash))
+                    .unwrap_or_default();
+                let &(start, len, value) = literal;
+                pairs.push((hash, Record::new(start, len, at as u16, value)));
+            }
+            pairs.sort_unstable_by_key(|(hash, _)| *hash);
+            (pairs, anchors)
+        });
+        let crowd = smallest_crowd(
+            classes.each_ref().map(|(pairs, _)| pairs),
+            crowd,
+            left_bytes,
+        );
+        let mut left_over = Vec::new();
+        let classes = classes.map(|(pairs, anchors)| {
+            let mut kept = Vec::with_capacity(pairs.len());
+            for same in groups(&pairs) {
+                if same.len() > crowd {
+                    left_over.extend(same.iter().map(|(_, record)| record.literal()));
+                } else {
+                    kept.extend_from_slice(same);
+                }
+            }
+            Class {
+                table: Table::new(kept),
+                anchors,
+            }
+        });
+        (Self { classes }, left_over)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.records.len()
+    pub(super) fn len(&self) -> usize {
+        self.classes.iter().map(|class| class.table.len()).sum()
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.records.capacity() * size_of::<Record>()
-            + self.table.bytes()
-            + self.heads.bytes()
-            + self.groups.capacity() * 4
+    pub(super) fn bytes(&self) -> usize {
+        self.classes.iter().map(|class| class.table.bytes()).sum()
     }
 
-    fn literal<'a>(&self, text: &'a [u8], number: u32) -> Option<(&Record, &'a [u8])> {
-        let record = self.records.get(number as usize)?;
-        let start = record.text as usize;
-        Some((record, text.get(start..start + usize::from(record.len))?))
+    /// The bytes beside which the windows of each length are looked up.
+    pub(super) fn anchors(&self) -> impl Iterator<Item = &Bytes> {
+        self.classes.iter().map(|class| &class.anchors.bytes)
     }
 
-    /// Calls `found` with the value of every literal in `topic`, once. `text` is what it was built from, `seen` is empty.
-    pub(crate) fn find(
+    /// Calls `found` with the value of every literal in `topic`, once. `text` is what it was built from, `seen` is empty; `marks` are those
+    /// of the topic, the anchors of each length among them from `PART` on.
+    pub(super) fn find<const PART: usize>(
         &self,
         text: &[u8],
         topic: &[u8],
+        marks: &[u8],
         keys: &Keys,
         seen: &mut BitList,
         mut found: impl FnMut(u32),
     ) {
-        let mut confirm = |at: usize, number: u32| {
-            let Some((record, literal)) = self.literal(text, number) else {
-                return;
+        let mut before = 0;
+        for (number, class) in self.classes.iter().enumerate() {
+            if class.table.is_empty() {
+                continue;
+            }
+            let confirm = |at: usize, number: usize, record: &Record| {
+                let Some(literal) = text.get(record.span()) else {
+                    return;
+                };
+                let fits = at
+                    .checked_sub(usize::from(record.hashed))
+                    .and_then(|start| topic.get(start..start + literal.len()))
+                    .is_some_and(|part| part == literal);
+                if fits && seen.insert((before + number) as u32) {
+                    found(record.value);
+                }
             };
-            let fits = at
-                .checked_sub(usize::from(record.window))
-                .and_then(|start| topic.get(start..start + literal.len()))
-                .is_some_and(|part| part == literal);
-            if fits && seen.insert(number) {
-                found(record.value);
+            let part = PART + number;
+            match number {
+                0 => class.find::<1>(topic, marks, part, keys, confirm),
+                1 => class.find::<2>(topic, marks, part, keys, confirm),
+                2 => class.find::<3>(topic, marks, part, keys, confirm),
+                3 => class.find::<4>(topic, marks, part, keys, confirm),
+                _ => class.find::<8>(topic, marks, part, keys, confirm),
             }
-        };
-        let mut look = |at: usize, hash: u64| {
-            self.table.find(hash, |number| {
-                if number & GROUP == 0 {
-                    confirm(at, number);
-                } else if let Some((count, rest)) = self
-                    .groups
-                    .get((number & !GROUP) as usize..)
-                    .and_then(<[u32]>::split_first)
-                {
-                    rest.iter()
-                        .take(*count as usize)
-                        .for_each(|number| confirm(at, *number));
-                }
-            });
-        };
-        let has = |class: usize| self.lens & 1 << class != 0;
-        let (has_short, has_4, has_8) = (self.lens & 0b111 != 0, has(3), has(4));
-        // From the last byte to the first, so that one shift keeps the next eight bytes at hand.
-        let mut ahead = 0_u64;
-        for (at, byte) in topic.iter().enumerate().rev() {
-            ahead = ahead << 8 | u64::from(*byte);
-            let left = topic.len() - at;
-            if has_short {
-                for (class, len) in WINDOWS.into_iter().enumerate().take(3) {
-                    if has(class) && left >= usize::from(len) {
-                        look(at, keys.window(ahead & mask(len.into()), len.into()));
-                    }
-                }
+            before += class.table.len();
+        }
+    }
+}
+
+impl Class {
+    /// Calls `confirm` with the literals whose windows seem to be in `topic`, and where.
+    #[inline]
+    fn find<const LEN: usize>(
+        &self,
+        topic: &[u8],
+        marks: &[u8],
+        part: usize,
+        keys: &Keys,
+        mut confirm: impl FnMut(usize, usize, &Record),
+    ) {
+        const TOGETHER: usize = 64;
+        let anchor = if self.anchors.last { LEN - 1 } else { 0 };
+        let windows = (topic.len() + 1).saturating_sub(LEN);
+        for start in (0..windows).step_by(TOGETHER) {
+            let hash = |at: u32| {
+                let window = topic.get(start + at as usize..);
+                let window: Option<&[u8; LEN]> = window.and_then(<[u8]>::first_chunk);
+                keys.window(window.map_or(0, word), LEN)
+            };
+            let end = windows.min(start + TOGETHER);
+            let marks = marks.get(start + anchor..end + anchor).unwrap_or(&[]);
+            let mut asked = bits_of(part, marks);
+            let mut held = 0_u64;
+            while asked != 0 {
+                let at = asked.trailing_zeros();
+                asked &= asked - 1;
+                held |= u64::from(self.table.may_hold(hash(at))) << at;
             }
-            if left >= 4 {
-                let head = keys.window(ahead & mask(4), 4);
-                if self.heads.may_hold(head) {
-                    if has_4 {
-                        look(at, head);
-                    }
-                    if has_8 && left >= 8 {
-                        look(at, keys.window(ahead, 8));
-                    }
-                }
+            while held != 0 {
+                let at = held.trailing_zeros();
+                held &= held - 1;
+                self.table.find(hash(at), |number, record| {
+                    confirm(start + at as usize, number, record);
+                });
             }
         }
     }
 }
 
+/// Literals that share a window; they come in the order of their hashes.
+fn groups(pairs: &[(u64, Record)]) -> impl Iterator<Item = &[(u64, Record)]> {
+    pairs.chunk_by(|left, right| left.0 == right.0)
+}
+
+/// The smallest crowd, from `least` on, for which the literals of all crowds that are larger take at most `bytes`.
+fn smallest_crowd<const N: usize>(
+    pairs: [&Vec<(u64, Record)>; N],
+    least: usize,
+    bytes: usize,
+) -> usize {
+    let mut crowd = least;
+    loop {
+        let larger = pairs
+            .iter()
+            .flat_map(|pairs| groups(pairs))
+            .filter(|same| same.len() > crowd);
+        let text: usize = larger
+            .flat_map(|same| same.iter().map(|(_, record)| record.span().len()))
+            .sum();
+        if text <= bytes {
+            return crowd;
+        }
+        crowd = crowd.max(1).saturating_mul(2);
+    }
+}
+
+/// Up to eight bytes as a number.
+#[inline]
+fn word<const LEN: usize>(window: &[u8; LEN]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes[..LEN].copy_from_slice(window);
+    u64::from_le_bytes(bytes)
+}
+
 /// The place in [`WINDOWS`] of the longest window that fits into a literal.
-fn window_class(len: usize) -> usize {
+fn class_of(len: usize) -> usize {
     match len {
         0..=3 => len.saturating_sub(1),
         4..=7 => 3,
@@ -163,30 +241,21 @@ fn window_class(len: usize) -> usize {
     }
 }
 
-/// The hashes of all windows of a literal, with where they start.
-fn windows_of(literal: &[u8], keys: &Keys) -> impl Iterator<Item = (usize, u64)> {
-    let len = usize::from(WINDOWS[window_class(literal.len())]);
-    literal
-        .windows(len)
-        .map(move |window| keys.window(word(window, len), len as u64))
-        .enumerate()
+fn window_len(literal: &[u8]) -> usize {
+    WINDOWS[class_of(literal.len())]
 }
 
-/// Brings pairs of the same hash together: in place of many there is one, which leads to the list of them.
-fn group(mut pairs: Vec<(u64, u32)>) -> (Vec<(u64, u32)>, Vec<u32>) {
-    pairs.sort_unstable();
-    let mut groups = Vec::new();
-    let mut single = Vec::with_capacity(pairs.len());
-    for same in pairs.chunk_by(|left, right| left.0 == right.0) {
-        if let [pair] = same {
-            single.push(*pair);
-        } else {
-            single.push((same[0].0, groups.len() as u32 | GROUP));
-            groups.push(same.len() as u32);
-            groups.extend(same.iter().map(|(_, number)| *number));
-        }
-    }
-    (single, groups)
+/// Where every window of a literal starts, and its hash.
+fn windows_of(literal: &[u8], keys: &Keys) -> impl Iterator<Item = (usize, u64)> {
+    let len = window_len(literal);
+    literal
+        .windows(len)
+        .map(move |window| {
+            let mut bytes = [0; 8];
+            bytes[..len].copy_from_slice(window);
+            keys.window(u64::from_le_bytes(bytes), len)
+        })
+        .enumerate()
 }
 
 /// Roughly how often each hash occurs.
@@ -203,12 +272,6 @@ impl Sketch {
             counts: vec![0; len],
             shift: 64 - len.trailing_zeros(),
         }
-    }
-
-    fn of<'a>(literals: impl Iterator<Item = &'a [u8]> + Clone, keys: &Keys) -> Self {
-        let mut sketch = Self::new(literals.clone().count());
-        literals.for_each(|literal| sketch.add_windows(literal, keys));
-        sketch
     }
 
     pub(crate) fn add(&mut self, hash: u64) {
