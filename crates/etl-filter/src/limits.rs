@@ -23,7 +23,7 @@ pub struct Limits {
     /// Bytes that one regular expression may take when compiled, and that its character classes may take when it is read. Default 1 MiB.
     pub regex_bytes: usize,
     /// Steps of one regular expression that one character of a topic can take at worst. A step is a few nanoseconds. Many are taken by
-    /// counted repetitions in the middle of a topic (`(a?){500}a{500}`): those bound to its start (`^[a-z]{1,250}$`) take few. Default 512.
+    /// counted repetitions in the middle of a topic (`(a?){500}a{500}`): those bound to its start (`^[a-z]{1,250}$`) take few. Default 384.
     pub regex_steps: usize,
     /// Bytes that the whole set may take: patterns, indexes, compiled expressions. Default 1 GiB; at most 4 GiB - 1.
     pub memory_bytes: usize,
@@ -35,7 +35,7 @@ impl Default for Limits {
             rules: 1_000_000,
             pattern_bytes: 4 << 10,
             regex_bytes: 1 << 20,
-            regex_steps: 512,
+            regex_steps: 384,
             memory_bytes: 1 << 30,
         }
     }

@@ -41,7 +41,7 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn matching_allocates_nothing() {
     let mut random = Random::new(7);
-    let many = if cfg!(miri) { 30 } else { 1_000 };
+    let many = if cfg!(miri) { 8 } else { 1_000 };
     let rules: Vec<_> = (0..many).map(|_| support::rule(&mut random, 3)).collect();
     let mut builder = RuleSet::builder();
     builder.extend(rules.iter().cloned());

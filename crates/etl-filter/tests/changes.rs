@@ -14,11 +14,11 @@ fn build(rules: &[Rule]) -> RuleSet {
 #[test]
 fn changes_and_building_anew_agree() {
     let mut random = Random::new(17);
-    let many = if cfg!(miri) { 12 } else { 80 };
+    let many = if cfg!(miri) { 5 } else { 80 };
     let mut rules: Vec<Rule> = (0..many).map(|_| support::rule(&mut random, 2)).collect();
     let mut changed = build(&rules);
     let (mut patched, mut rebuilt) = (false, false);
-    for _ in 0..if cfg!(miri) { 3 } else { 10 } {
+    for _ in 0..if cfg!(miri) { 2 } else { 10 } {
         let mut changes = Vec::new();
         for _ in 0..1 + random.below(3) {
             let id = random.below(rules.len() + 2);

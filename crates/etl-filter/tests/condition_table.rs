@@ -130,11 +130,12 @@ fn every_kind_with_every_operator_negated_and_not() {
         "xabcx".into(),
         "".into(),
     ];
-    // Miri is a thousand times slower: every third value.
-    let values: Vec<Value> = values
-        .into_iter()
-        .step_by(if cfg!(miri) { 3 } else { 1 })
-        .collect();
+    // Miri is a thousand times slower: two numbers and a text.
+    let values = if cfg!(miri) {
+        vec![4.into(), 5.into(), "5".into()]
+    } else {
+        values
+    };
     let mut rows = 0;
     for kind in &ConditionKind::ALL {
         let header = matches!(kind, ConditionKind::HeaderValue { .. });
@@ -183,7 +184,7 @@ fn every_kind_with_every_operator_negated_and_not() {
         }
     }
     assert!(
-        rows > if cfg!(miri) { 100 } else { 2000 },
+        rows > if cfg!(miri) { 50 } else { 2000 },
         "only {rows} rows"
     );
 }

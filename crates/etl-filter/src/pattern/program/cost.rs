@@ -16,12 +16,14 @@ use super::{
 pub(super) const FEW_RANGES: usize = 4;
 /// What such a search takes, in steps.
 const SEARCH: usize = 8;
+/// What it takes to see whether words start or end somewhere, in steps; it is looked once for a character and each way to ask.
+const ASSERTION: usize = 12;
 /// Instructions that are looked at before an expression counts as too large to be judged.
 const MOST_EFFORT: usize = 1 << 23;
 
 /// Whether a program can be held to at most `most` steps a character.
 pub(super) fn is_within(code: &[u32], classes: &Classes, most: usize) -> bool {
-    let searches = SEARCH * large_classes(code, classes);
+    let searches = SEARCH * large_classes(code, classes) + ASSERTION * assertions(code);
     if code.len() + searches <= most {
         return true;
     }
@@ -76,6 +78,13 @@ fn large_classes(code: &[u32], classes: &Classes) -> usize {
     large.dedup();
     large.retain(|class| classes.ranges(*class).len() > FEW_RANGES);
     large.len()
+}
+
+/// How many different assertions the program has.
+fn assertions(code: &[u32]) -> usize {
+    let of_look = code.iter().filter(|word| *word >> TAG_SHIFT == LOOK);
+    let bits = of_look.fold(0_u32, |bits, word| bits | 1 << (word & ARGUMENT));
+    bits.count_ones() as usize
 }
 
 /// What can be reached from some instructions without a character.
