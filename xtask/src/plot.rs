@@ -136,7 +136,7 @@ fn draw(lines: &Lines) -> String {
             "<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#ddd\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             LEFT - 6.0,
             at + 4.0,
-            time(tick)
+            time(tick).replace(".0 ", " ")
         );
     }
     let _ = writeln!(
@@ -148,6 +148,8 @@ fn draw(lines: &Lines) -> String {
     // Ours first, so that it has the first style whatever the others are called.
     let mut names: Vec<&String> = lines.keys().collect();
     names.sort_by_key(|name| *name != "etl-filter");
+    // Names come last, with a rim that keeps the lines behind them from making them unreadable.
+    let mut labels = String::new();
     for (name, (colour, dashes)) in names.into_iter().zip(STYLES.iter().cycle()) {
         let mut points = lines[name].clone();
         points.sort_by(|left, right| left.0.total_cmp(&right.0));
@@ -169,14 +171,15 @@ fn draw(lines: &Lines) -> String {
         }
         if let Some(last) = points.last() {
             let _ = writeln!(
-                svg,
-                "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{name}, {}</text>",
+                labels,
+                "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\" stroke=\"white\" stroke-width=\"4\" paint-order=\"stroke\">{name}, {}</text>",
                 x.at(last.0) + 8.0,
                 y.at(last.1) + 4.0,
                 time(last.1)
             );
         }
     }
+    svg.push_str(&labels);
     svg.push_str("</svg>\n");
     svg
 }

@@ -81,38 +81,17 @@ fn main() {
     }
 }
 
-/// Patterns that cost as much as they may, and what their topics consist of: as many steps a character as are allowed, with plain characters, with
+/// Patterns that cost about as much as they may, and what their topics consist of: as many steps a character as are allowed, with plain characters, with
 /// large classes, with assertions; the longest piece between two stars.
-fn heaviest() -> [(&'static str, Kind, String, &'static str); 5] {
+fn heaviest() -> [(&'static str, Kind, String, &'static str); 4] {
+    let assertions = r"\b\B\b{start}\b{end}\b{start-half}\b{end-half}";
     [
-        (
-            "repetition",
-            Kind::Regex,
-            "(a?){127}a{254}b".to_owned(),
-            "a",
-        ),
-        (
-            "classes",
-            Kind::Regex,
-            r"(\w?\pL?){84}[\pL\d]{160}b".to_owned(),
-            "é",
-        ),
+        ("plain", Kind::Regex, "(a?){95}a{190}b".to_owned(), "a"),
+        ("classes", Kind::Regex, r"\w{370}b".to_owned(), "é"),
         (
             "assertions",
             Kind::Regex,
-            format!("({}a|a){{21}}a{{200}}b", r"\b{start-half}\B".repeat(4)),
-            "a",
-        ),
-        (
-            "words",
-            Kind::Regex,
-            format!(
-                "({})b",
-                ('a'..='z')
-                    .map(|letter| format!("[{letter}a]{{9}}"))
-                    .collect::<Vec<_>>()
-                    .join("|")
-            ),
+            format!("((?:{assertions})?a?){{30}}b"),
             "a",
         ),
         (
@@ -124,6 +103,17 @@ fn heaviest() -> [(&'static str, Kind, String, &'static str); 5] {
     ]
 }
 
+/// Nanoseconds that this process was on a processor; by the clock where the system does not say. A search of a tenth of a second is interrupted on a
+/// busy machine, and what others take in between is not its cost.
+fn on_processor() -> f64 {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let start = START.get_or_init(Instant::now);
+    std::fs::read_to_string("/proc/self/schedstat")
+        .ok()
+        .and_then(|text| text.split_whitespace().next()?.parse().ok())
+        .unwrap_or_else(|| start.elapsed().as_nanos() as f64)
+}
+
 /// What costs most: single patterns on the longest topics; and very many different expressions without a literal.
 fn worst() {
     for (name, kind, pattern, unit) in heaviest() {
@@ -133,12 +123,13 @@ fn worst() {
         let mut scratch = set.scratch();
         for bytes in [256, 64 << 10] {
             let topic = format!("{}cb", unit.repeat(bytes / unit.len()));
-            let mut nanoseconds = f64::INFINITY;
-            for _ in 0..5 {
-                let start = Instant::now();
-                black_box(set.matches(&topic, &mut scratch).len());
-                nanoseconds = nanoseconds.min(start.elapsed().as_nanos() as f64);
+            let (start, mut count) = (on_processor(), 0.0);
+            // The system counts in milliseconds, so this takes some hundred of them.
+            while on_processor() - start < 4e8 {
+                black_box(set.matches(black_box(&topic), &mut scratch).len());
+                count += 1.0;
             }
+            let nanoseconds = (on_processor() - start) / count;
             print(
                 &format!("worst_{name}"),
                 bytes,

@@ -19,13 +19,13 @@ pub struct Stats {
     pub matching_by_default: usize,
     /// Literals that are looked up as the whole topic, by a hash.
     pub exact: EngineStats,
-    /// Literals that are looked up as a start of the topic, in an FST.
+    /// Literals that are looked up as a start of the topic, by hashes of it.
     pub prefix: EngineStats,
-    /// Literals that are looked up as an end of the topic, in an FST.
+    /// Literals that are looked up as an end of the topic, by hashes of it.
     pub suffix: EngineStats,
     /// Literals that are looked up anywhere in the topic.
     pub contains: EngineStats,
-    /// Those of them that an Aho-Corasick automaton finds; the others are found by their windows.
+    /// Those of them that an Aho-Corasick automaton finds, because too many have all their parts in common; the others are found by the hash of a part.
     pub contains_in_automaton: EngineStats,
     /// Wildcard patterns that are compared when a literal of theirs was found.
     pub wildcard: EngineStats,

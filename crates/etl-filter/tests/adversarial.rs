@@ -179,7 +179,7 @@ fn wildcards_agree_with_the_glob_crate() {
         }
     }
     assert!(
-        matched * 20 > compared,
+        cfg!(miri) || matched * 20 > compared,
         "too few of them match to say much: {matched} of {compared}"
     );
 }
@@ -217,7 +217,7 @@ fn wildcards_agree_with_globset() {
         }
     }
     assert!(
-        matched * 20 > compared,
+        cfg!(miri) || matched * 20 > compared,
         "too few of them match to say much: {matched} of {compared}"
     );
 }
@@ -245,7 +245,7 @@ fn expressions_agree_with_the_regex_crate() {
         }
     }
     assert!(
-        matched * 20 > compared,
+        cfg!(miri) || matched * 20 > compared,
         "too few of them match to say much: {matched} of {compared}"
     );
 }

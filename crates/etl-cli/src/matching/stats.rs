@@ -53,7 +53,11 @@ pub fn as_text(stats: &Stats, built_in: Duration, topics: u64) -> String {
     for (name, engine) in engines(stats) {
         line(
             engine.patterns,
-            &format!("{name}, {} bytes", grouped(engine.bytes as u64)),
+            &format!(
+                "{}, {} bytes",
+                name.replace('_', " "),
+                grouped(engine.bytes as u64)
+            ),
         );
     }
     line(
