@@ -1,7 +1,7 @@
 //! Wildcard patterns: `*` is any run of characters, `?` is one. There is no escape and nothing is invalid.
 //!
-//! Matching is the classic two-pointer walk: only the last `*` is ever taken back, so the cost is at most the topic times the
-//! longest piece between two stars, and nothing is allocated.
+//! Each piece between two stars is taken where it fits first: if the pattern matches at all, it matches so. So the cost is at most the topic times the
+//! longest piece, and nothing is allocated. In a topic of ASCII characters are bytes, and pieces are compared sixteen bytes at a time.
 
 use super::{Literal, Place, Shape, character_len};
 
@@ -78,6 +78,53 @@ pub(crate) fn guards(pattern: &str) -> Vec<Literal> {
 
 /// Whether `topic` matches.
 pub(crate) fn matches(pattern: &[u8], topic: &[u8]) -> bool {
+    if topic.is_ascii() {
+        matches_ascii(pattern, topic)
+    } else {
+        matches_characters(pattern, topic)
+    }
+}
+
+fn matches_ascii(pattern: &[u8], topic: &[u8]) -> bool {
+    let mut pieces = pattern.split(|byte| *byte == b'*');
+    let first = pieces.next().unwrap_or(&[]);
+    let Some((start, mut rest)) = topic.split_at_checked(first.len()) else {
+        return false;
+    };
+    if !fits(first, start) {
+        return false;
+    }
+    let Some(last) = pieces.next_back() else {
+        return rest.is_empty();
+    };
+    for piece in pieces.filter(|piece| !piece.is_empty()) {
+        let Some(at) = rest.windows(piece.len()).position(|part| fits(piece, part)) else {
+            return false;
+        };
+        rest = &rest[at + piece.len()..];
+    }
+    rest.split_at_checked(rest.len().wrapping_sub(last.len()))
+        .is_some_and(|(_, end)| fits(last, end))
+}
+
+/// Whether a text equals a piece of the same length, in which `?` equals everything.
+#[inline]
+fn fits(piece: &[u8], text: &[u8]) -> bool {
+    let differ = |piece: &u8, text: &u8| (piece != text) & (*piece != b'?');
+    let (wholes, piece_rest) = piece.as_chunks::<16>();
+    let (text_wholes, text_rest) = text.as_chunks::<16>();
+    let mut wholes = wholes.iter().zip(text_wholes);
+    // Without a way out inside of it, the machine compares a chunk at once.
+    let whole_fits = |(piece, text): (&[u8; 16], &[u8; 16])| {
+        let all = piece.iter().zip(text);
+        !all.fold(false, |any, (piece, text)| any | differ(piece, text))
+    };
+    let mut rest = piece_rest.iter().zip(text_rest);
+    wholes.all(whole_fits) && !rest.any(|(piece, text)| differ(piece, text))
+}
+
+/// The classic walk with two pointers: only the last `*` is ever taken back.
+fn matches_characters(pattern: &[u8], topic: &[u8]) -> bool {
     let (mut at, mut seen) = (0, 0);
     // Where to go on in the pattern, and from which byte of the topic, if what follows the last `*` fails.
     let mut retry: Option<(usize, usize)> = None;
