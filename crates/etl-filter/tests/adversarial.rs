@@ -269,6 +269,22 @@ fn many_literals_that_overlap_are_each_reported_once() {
 }
 
 #[test]
+fn crowds_that_windows_cannot_tell_apart_go_into_an_automaton() {
+    let mut builder = RuleSet::builder();
+    builder.extend((0..40).map(|len| TopicFilter::new(Kind::Contains, "ab".repeat(8 + len))));
+    builder.extend((10..40).map(|n| TopicFilter::new(Kind::Contains, format!("sensor-{n}.x"))));
+    let rules = builder.build().expect("every pattern is valid");
+    let stats = rules.stats();
+    assert_eq!(stats.contains.patterns, 70);
+    assert_eq!(stats.contains_in_automaton.patterns, 40);
+    let mut scratch = rules.scratch();
+    let topic = format!("{}.sensor-11.x", "ab".repeat(9));
+    let found = rules.matches(&topic, &mut scratch);
+    let found: Vec<usize> = found.iter().map(|id| id.index()).collect();
+    assert_eq!(found, [0, 1, 41]);
+}
+
+#[test]
 fn thousands_of_starts_and_ends_of_all_lengths_are_found() {
     let mut random = Random::new(13);
     let mut word = |least: usize, most: usize| -> String {

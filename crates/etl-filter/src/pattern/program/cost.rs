@@ -9,7 +9,8 @@
 //! - what starts a match is followed everywhere, unless the expression is bound to the start.
 
 use super::{
-    ANY, ARGUMENT, CHARACTER, CLASS, Classes, JUMP, LOOK, MATCH, SPLIT, TAG_SHIFT, is_anchored,
+    ANY, ARGUMENT, CHARACTER, CLASS, Classes, FIRST_OF_WORDS, JUMP, LOOK, MATCH, SPLIT, TAG_SHIFT,
+    is_anchored,
 };
 
 /// A class of more ranges is searched once for a character and the answer kept.
@@ -80,9 +81,11 @@ fn large_classes(code: &[u32], classes: &Classes) -> usize {
     large.len()
 }
 
-/// How many different assertions the program has.
+/// How many different assertions about words the program has; the others look at a byte or two.
 fn assertions(code: &[u32]) -> usize {
-    let of_look = code.iter().filter(|word| *word >> TAG_SHIFT == LOOK);
+    let of_look = code
+        .iter()
+        .filter(|word| *word >> TAG_SHIFT == LOOK && (*word & ARGUMENT) as usize >= FIRST_OF_WORDS);
     let bits = of_look.fold(0_u32, |bits, word| bits | 1 << (word & ARGUMENT));
     bits.count_ones() as usize
 }
@@ -191,4 +194,80 @@ fn most_at_once(set: &[u32], lengths: &[(u32, u32)]) -> usize {
         peak = peak.max(now);
     }
     peak as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Compiler, Threads, matches};
+    use super::*;
+    use crate::limits::Limits;
+
+    /// The bound on the steps of an expression, and the most that it took at one place of some topic.
+    fn bound_and_steps(expression: &str, alphabet: &str) -> (usize, usize) {
+        let hir = regex_syntax::parse(expression).expect("it is valid");
+        let limits = Limits {
+            regex_steps: usize::MAX,
+            ..Limits::default()
+        };
+        let mut compiler = Compiler::default();
+        let code = compiler
+            .compile(&hir, &limits)
+            .expect("it is small")
+            .to_vec();
+        let classes = compiler.into_classes();
+        // What is within a bound is within a larger one, so it can be found by halving.
+        let (mut low, mut high) = (0, code.len() + 10_000);
+        while low < high {
+            let middle = (low + high) / 2;
+            if is_within(&code, &classes, middle) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        let mut threads = Threads::default();
+        let mut most = 0;
+        for character in alphabet.chars() {
+            for other in alphabet.chars() {
+                let topic = format!("{character}{other}").repeat(40);
+                let topic = format!("{}{topic}", character.to_string().repeat(40));
+                matches(&code, &classes, topic.as_bytes(), &mut threads);
+                most = most.max(threads.most_steps());
+            }
+        }
+        (low, most)
+    }
+
+    #[test]
+    fn no_topic_takes_more_steps_than_the_bound_says() {
+        let expressions = [
+            "(a?){20}a{20}b",
+            "^(a?){20}a{20}b",
+            "(a|b|ab)*c{3}",
+            r"^[a-z]{1,30}(\.[a-z]{1,9}){0,3}$",
+            r"(\w?\pL?){10}\d",
+            r"((?:\b\B)?a?){12}b",
+            "(?:(?:a?)?b?)*x",
+            "^(?:ab|ac|b(?:a|c)+|)*$",
+            "^(a*|b{2,9}|[ab.]{3})+c",
+            "(abc|abd|ab|b|ba)+x",
+            "^a*b*a*b*c$",
+        ];
+        for expression in expressions {
+            let (bound, steps) = bound_and_steps(expression, "ab.cé");
+            assert!(steps <= bound, "{expression}: {steps} steps, bound {bound}");
+        }
+    }
+
+    #[test]
+    fn the_bound_knows_what_cannot_be_at_once() {
+        let bound = |expression: &str| bound_and_steps(expression, "a").0;
+        // One place of many, since it starts at the start …
+        assert!(bound("^[a-z]{1,250}$") < 10);
+        // … one branch of many words …
+        let words: Vec<String> = (100..400).map(|number| format!("w{number}x")).collect();
+        assert!(bound(&format!("({})z", words.join("|"))) < 384);
+        // … and all places at once, since it may start anywhere.
+        assert!(bound("[a-z]{250}-") > 250);
+    }
 }

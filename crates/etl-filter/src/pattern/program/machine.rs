@@ -30,6 +30,9 @@ struct Marks {
     /// At which place each class was last searched, and with which answer.
     searched: Vec<(u32, bool)>,
     stack: Vec<u32>,
+    /// How many instructions were followed at this place, and at the place where they were most.
+    #[cfg(test)]
+    steps: (usize, usize),
 }
 
 impl Threads {
@@ -50,6 +53,13 @@ impl Threads {
         if searched.len() < classes {
             searched.resize(classes, (0, false));
         }
+    }
+
+    /// The most instructions that were followed at one place since the last time this was asked.
+    #[cfg(test)]
+    pub(super) fn most_steps(&mut self) -> usize {
+        let (last, most) = std::mem::take(&mut self.marks.steps);
+        most.max(last)
     }
 
     /// Bytes that the machine's memory takes.
@@ -161,6 +171,10 @@ impl Search<'_> {
         self.at = at;
         (self.tried, self.held) = (0, 0);
         let marks = &mut *self.marks;
+        #[cfg(test)]
+        {
+            marks.steps = (0, marks.steps.1.max(marks.steps.0));
+        }
         marks.place = marks.place.wrapping_add(1);
         if marks.place == 0 {
             // Once in four thousand million characters.
@@ -183,6 +197,10 @@ impl Search<'_> {
                 .is_some_and(|last| std::mem::replace(last, place) != place);
             let word = self.code.get(pc as usize).copied().unwrap_or_default();
             let argument = word & ARGUMENT;
+            #[cfg(test)]
+            {
+                self.marks.steps.0 += usize::from(is_new);
+            }
             match word >> TAG_SHIFT {
                 _ if !is_new => {}
                 MATCH => return true,

@@ -47,6 +47,9 @@ const LOOKS: [(Look, EngineLook); 18] = [
     (Look::WordEndHalfUnicode, EngineLook::WordEndHalfUnicode),
 ];
 
+/// Where in [`LOOKS`] those about words begin.
+const FIRST_OF_WORDS: usize = 6;
+
 /// Whether a program can only match from the start of the topic on.
 fn is_anchored(code: &[u32]) -> bool {
     code.first() == Some(&(LOOK << TAG_SHIFT))
