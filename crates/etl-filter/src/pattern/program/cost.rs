@@ -46,7 +46,7 @@ pub(super) fn is_within(code: &[u32], classes: &Classes, most: usize) -> bool {
             .map(|(next, _)| next)
             .collect()
     };
-    let start = reach.from(vec![0]);
+    let start = reach.all_from(vec![0]);
     if start.len() > most {
         return false;
     }
@@ -55,7 +55,7 @@ pub(super) fn is_within(code: &[u32], classes: &Classes, most: usize) -> bool {
     if lengths.is_none() {
         any.push(0);
     }
-    let any = reach.from(any);
+    let any = reach.all_from(any);
     let always = searches + peak(&any);
     let mut characters: Vec<u32> = code.to_vec();
     characters.retain(|word| word >> TAG_SHIFT == CHARACTER);
@@ -66,7 +66,7 @@ pub(super) fn is_within(code: &[u32], classes: &Classes, most: usize) -> bool {
     always <= most
         && characters.iter().all(|character| {
             reach.round += 1;
-            let more = reach.from_beside(after(&|word| word == *character), base);
+            let more = reach.more_from(after(&|word| word == *character), base);
             always + peak(&more) <= most && reach.effort <= MOST_EFFORT
         })
 }
@@ -100,13 +100,13 @@ struct Reach<'a> {
 }
 
 impl Reach<'_> {
-    fn from(&mut self, starts: Vec<u32>) -> Vec<u32> {
+    fn all_from(&mut self, starts: Vec<u32>) -> Vec<u32> {
         self.round = self.round.max(1);
-        self.from_beside(starts, self.round)
+        self.more_from(starts, self.round)
     }
 
-    /// As `from`, but for what the round `beside` reached.
-    fn from_beside(&mut self, mut open: Vec<u32>, beside: u32) -> Vec<u32> {
+    /// As `all_from`, but for what the round `beside` reached.
+    fn more_from(&mut self, mut open: Vec<u32>, beside: u32) -> Vec<u32> {
         let mut reached = Vec::new();
         self.effort += self.code.len();
         while let Some(at) = open.pop() {
