@@ -49,7 +49,7 @@ const WASMER_PACKAGES: &[&str] = &["etl-pool", "etl-tests"];
 const NOT_IN_FILTER: &[&str] = &["serde", "serde_core", "serde_json", "tokio"];
 
 /// Crates whose library says `#![forbid(unsafe_code)]`.
-const FORBID_UNSAFE: &[&str] = &["etl-abi", "etl-filter"];
+const FORBID_UNSAFE: &[&str] = &["etl-abi", "etl-admin", "etl-filter"];
 
 /// Options of `cargo xtask layers`.
 #[derive(clap::Args)]

@@ -13,6 +13,7 @@
 
 mod access;
 mod audit;
+mod call;
 mod http;
 mod openapi;
 mod operations;

@@ -13,8 +13,9 @@ use etl_config::{Edit, Loaded, Problem, Report};
 use etl_orchestrator::{ChangeError, ChangeErrorKind, ChangeOptions, Changed};
 use serde_json::{Value, json};
 
+use crate::call::Call;
 use crate::http::Answer;
-use crate::site::{Call, Site};
+use crate::site::Site;
 
 /// How often a change is composed anew because another one came in between.
 const ATTEMPTS: usize = 8;

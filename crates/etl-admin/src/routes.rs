@@ -4,9 +4,10 @@
 //! here, so that a route cannot be added without saying who may use it.
 
 use crate::access::Role;
+use crate::call::Call;
 use crate::http::Answer;
 use crate::operations::{explain, generations, modules, pipelines, watching};
-use crate::site::{Call, Site};
+use crate::site::Site;
 
 /// Runs on a thread that may block.
 pub(crate) type Operation = fn(&Site, &Call) -> Result<Answer, Answer>;

@@ -447,6 +447,81 @@ pub struct ExplainOptions {
 #[derive(Debug, Subcommand)]
 pub enum ModuleCommand {
     Inspect(InspectOptions),
+    /// Make a key to sign modules with, and print its public half
+    #[command(after_help = KEY_HELP)]
+    Key(KeyOptions),
+    /// Sign a module
+    #[command(after_help = SIGN_HELP)]
+    Sign(SignOptions),
+    /// Say whether one of these keys has signed a module
+    #[command(after_help = VERIFY_HELP)]
+    Verify(VerifyOptions),
+}
+
+const KEY_HELP: &str = "\
+The file is readable by its owner alone, and is never overwritten. Whoever has it can sign.
+
+Examples:
+  etl module key release.key
+      The key for `trusted_keys` under `[security]` of every configuration that shall trust it.";
+
+const SIGN_HELP: &str = "\
+The signature (ed25519) becomes the last section of the file itself, so it goes wherever the module
+goes. A signature that it had is replaced. The digest changes: pin that of the signed file.
+
+Examples:
+  etl module sign modules/enrich.wasm --key release.key
+  etl module sign enrich.wasm --key release.key --out signed/enrich.wasm";
+
+const VERIFY_HELP: &str = "\
+Exit codes:
+  0 one of the keys has signed it   1 none has, or it cannot be read
+
+Examples:
+  etl module verify modules/enrich.wasm --trusted $(cat release.pub)";
+
+#[derive(Debug, Args)]
+pub struct KeyOptions {
+    /// Where the key is written
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct SignOptions {
+    /// The WASM file
+    pub file: PathBuf,
+
+    /// The file of the key, as `etl module key` made it
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+
+    /// Where the signed module is written [default: in the place of the other]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyOptions {
+    /// The WASM file
+    pub file: PathBuf,
+
+    /// A public key, as 64 hexadecimal digits; may be given more than once
+    #[arg(long, value_name = "KEY", required = true)]
+    pub trusted: Vec<PublicKey>,
+}
+
+/// A public key.
+#[derive(Debug, Clone)]
+pub struct PublicKey(pub [u8; 32]);
+
+impl std::str::FromStr for PublicKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let key = crate::signing::bytes_32(text);
+        key.map(Self)
+            .ok_or_else(|| "a public key has 64 hexadecimal digits".to_owned())
+    }
 }
 
 const INSPECT_HELP: &str = "\

@@ -17,6 +17,7 @@ mod matching;
 mod output;
 mod run;
 mod schema;
+mod signing;
 mod validate;
 
 use std::process::ExitCode;
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
         Command::Explain(options) => explain::explain(options),
         Command::Schema => schema::print(),
         Command::Module(ModuleCommand::Inspect(options)) => inspect::inspect(options),
+        Command::Module(ModuleCommand::Key(options)) => signing::key(options),
+        Command::Module(ModuleCommand::Sign(options)) => signing::sign(options),
+        Command::Module(ModuleCommand::Verify(options)) => signing::verify(options),
         Command::Generate(what) => generate::generate(what),
         Command::Admin(what) => access::run(what),
         Command::Audit(AuditCommand::Verify(options)) => audit::verify(options),

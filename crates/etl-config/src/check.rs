@@ -55,6 +55,7 @@ pub(crate) fn complete(
         engine: written.engine,
         instance_pool,
         dead_letter: written.dead_letter,
+        security: written.security,
         modules_dir,
         modules,
         pipelines: written.pipelines,

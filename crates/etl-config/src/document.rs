@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::model::{
     DeadLetter, Engine, ErrorHandling, InstancePool, MergePolicy, ModuleDeclaration, Pipeline,
-    Stage, TopicTemplate,
+    Security, Stage, TopicTemplate,
 };
 use crate::path::ConfigPath;
 use crate::reader::shapes::Complaint;
@@ -39,6 +39,7 @@ pub(crate) struct Written {
     pub engine: Engine,
     pub instance_pool: InstancePool,
     pub dead_letter: DeadLetter,
+    pub security: Security,
     pub modules_dir: Option<PathBuf>,
     pub modules: Vec<WrittenModule>,
     pub pipelines: Vec<Pipeline>,
@@ -78,6 +79,7 @@ fn configuration(fields: &mut Fields<'_>) -> Written {
             table("InstancePool", "`instance_pool`", instance_pool),
         ),
         dead_letter: fields.section("dead_letter", "Where failed records go.", table("DeadLetter", "`dead_letter`", dead_letter)),
+        security: fields.section("security", "Which modules may be loaded.", table("Security", "`security`", security)),
         modules_dir: fields.optional(
             "modules_dir",
             "The folder in which a module without a path is looked for, as `<module_id>.wasm`. By default `modules` beside this file.",
@@ -192,6 +194,16 @@ fn dead_letter(fields: &mut Fields<'_>) -> DeadLetter {
             "The topic for records that failed; `{topic}` stands for the topic that the record arrived on.",
             "{topic}.dlq",
             topic_template(),
+        ),
+    }
+}
+
+fn security(fields: &mut Fields<'_>) -> Security {
+    Security {
+        trusted_keys: fields.optional(
+            "trusted_keys",
+            "The public keys of which one must have signed a module, as 64 hexadecimal digits each. By default signatures are not looked at.",
+            list(0, map_text(64, public_key).like("^[0-9A-Fa-f]{64}$")),
         ),
     }
 }
@@ -413,12 +425,21 @@ fn topic_template() -> impl Shape<Value = TopicTemplate> {
 }
 
 fn sha256(text: &str) -> Result<[u8; 32], Complaint> {
+    let hint = "64 hexadecimal digits, as `sha256sum` and `etl module inspect` print";
+    bytes_32(text, "a SHA-256", hint)
+}
+
+fn public_key(text: &str) -> Result<[u8; 32], Complaint> {
+    let hint = "64 hexadecimal digits, as `etl module key` prints";
+    bytes_32(text, "a public key", hint)
+}
+
+/// 32 bytes as hexadecimal digits.
+fn bytes_32(text: &str, what: &str, hint: &str) -> Result<[u8; 32], Complaint> {
     let complaint = |offset, message: String| Complaint {
         offset,
         message,
-        hint: Some(
-            "64 hexadecimal digits, as `sha256sum` and `etl module inspect` print".to_owned(),
-        ),
+        hint: Some(hint.to_owned()),
     };
     if let Some((offset, found)) = text
         .char_indices()
@@ -432,7 +453,7 @@ fn sha256(text: &str) -> Result<[u8; 32], Complaint> {
     if text.len() != 64 {
         return Err(complaint(
             0,
-            format!("{} hexadecimal digits are not a SHA-256", text.len()),
+            format!("{} hexadecimal digits are not {what}", text.len()),
         ));
     }
     let mut digest = [0; 32];

@@ -42,7 +42,8 @@ pub use load::{LoadOptions, Loaded, load, load_text};
 pub use model::{
     Canary, CanaryMode, CircuitBreaker, Condition, Config, DeadLetter, Engine, ErrorHandling,
     FilterKind, FilterTree, InstanceConfig, InstancePool, Isolation, MergePolicy,
-    ModuleDeclaration, ModuleUse, Operator, Pipeline, Stage, Subject, TopicFilter, TopicTemplate,
+    ModuleDeclaration, ModuleUse, Operator, Pipeline, Security, Stage, Subject, TopicFilter,
+    TopicTemplate,
 };
 pub use path::ConfigPath;
 pub use problem::{Problem, Report, Severity};

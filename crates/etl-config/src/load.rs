@@ -501,7 +501,7 @@ fn form(root: &Node) -> Form {
 
 /// Warns of what stands beside `etl` and looks as if it belonged into it. The rest of the file is somebody else's.
 fn warn_of_strays(root: &Node, reading: &mut Reading) {
-    for name in ["instance_pool", "pipelines", "dead_letter"] {
+    for name in ["instance_pool", "pipelines", "dead_letter", "security"] {
         if let Some(entry) = root.field(name) {
             let path = ConfigPath::root().key(name);
             let message = format!("`{name}` beside `etl` is not read");

@@ -22,6 +22,8 @@ pub struct Config {
     pub instance_pool: InstancePool,
     /// Where failed records go.
     pub dead_letter: DeadLetter,
+    /// Which modules may be loaded.
+    pub security: Security,
     /// Where a module is looked for that declares no path of its own. Already resolved against the file that names it.
     pub modules_dir: PathBuf,
     /// Every module that is declared or used, each once: the declared ones in file order, then those that pipelines name without
@@ -73,6 +75,14 @@ pub struct InstancePool {
 pub struct DeadLetter {
     /// The topic, as a template of the topic that the record arrived on.
     pub topic: TopicTemplate,
+}
+
+/// Which modules may be loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Security {
+    /// The ed25519 public keys of which one must have signed a module. `None`: signatures are not looked at.
+    pub trusted_keys: Option<Vec<[u8; 32]>>,
 }
 
 /// A topic in which `{topic}` stands for the topic that a record arrived on.

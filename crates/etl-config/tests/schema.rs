@@ -58,6 +58,7 @@ fn configuration() -> Value {
             },
         }],
         "dead_letter": { "topic": "{topic}.failed" },
+        "security": { "trusted_keys": ["22".repeat(32)] },
         "pipelines": [full()],
     })
 }

@@ -26,6 +26,7 @@ use crate::failure::{FailureKind, TransformError};
 use crate::instances::{self, Instances};
 use crate::lane::LaneContext;
 use crate::record::Headers;
+use crate::signature;
 use crate::snapshot::BadModule;
 use crate::transform::{Reply, Transform};
 use crate::view::View;
@@ -184,7 +185,8 @@ impl Files {
                 hint: None,
             });
         };
-        let versions = versions(pool, declaration);
+        let trusted = loaded.config.security.trusted_keys.as_deref();
+        let versions = versions(pool, declaration, trusted);
         entry.insert(versions.as_ref().ok().cloned());
         versions
     }
@@ -196,19 +198,19 @@ type Versions = (Arc<Module>, Option<Arc<Module>>);
 /// What a use of a module calls, and the digest of its bytes in hexadecimal.
 pub(crate) type Made = (Arc<dyn Transform>, Arc<str>);
 
-fn versions(pool: &Arc<Pool>, declaration: &ModuleDeclaration) -> Result<Versions, BadModule> {
+fn versions(
+    pool: &Arc<Pool>,
+    declaration: &ModuleDeclaration,
+    trusted: Option<&[[u8; 32]]>,
+) -> Result<Versions, BadModule> {
     let id = &declaration.id;
-    let module = read(
-        pool,
-        id,
-        &declaration.file,
-        declaration.sha256,
-        &declaration.path,
-    )?;
+    let read =
+        |file: &Path, sha256, place: &ConfigPath| read(pool, id, file, sha256, trusted, place);
+    let module = read(&declaration.file, declaration.sha256, &declaration.path)?;
     let canary = declaration
         .canary
         .as_ref()
-        .map(|canary| read(pool, id, &canary.file, canary.sha256, &canary.path));
+        .map(|canary| read(&canary.file, canary.sha256, &canary.path));
     Ok((module, canary.transpose()?))
 }
 
@@ -261,6 +263,7 @@ fn read(
     id: &str,
     path: &Path,
     expected_sha256: Option<[u8; 32]>,
+    trusted: Option<&[[u8; 32]]>,
     place: &ConfigPath,
 ) -> Result<Arc<Module>, BadModule> {
     let file = path.display();
@@ -270,6 +273,17 @@ fn read(
         hint: (error.kind() == std::io::ErrorKind::NotFound)
             .then(|| "a module is a .wasm file in `modules_dir`, or where its `path` under `[[modules]]` says".to_owned()),
     })?;
+    // Before anything of it is compiled.
+    if let Some(trusted) = trusted {
+        signature::verify(&bytes, trusted).map_err(|error| BadModule {
+            path: place.clone(),
+            message: format!("module `{id}` is refused, from {file}: {error}"),
+            hint: Some(
+                "`etl module sign` signs it; `trusted_keys` under `[security]` says whose signature counts"
+                    .to_owned(),
+            ),
+        })?;
+    }
     pool.load(ModuleSource {
         id,
         bytes: &bytes,

@@ -37,6 +37,7 @@ mod program;
 mod queue;
 mod record;
 mod run;
+pub mod signature;
 mod snapshot;
 mod stats;
 mod trace;

@@ -3,8 +3,9 @@
 use etl_orchestrator::Orchestrator;
 use serde_json::Value;
 
+use crate::call::Call;
 use crate::http::{Answer, JSON};
-use crate::site::{Asked, Call, Site};
+use crate::site::{Asked, Site};
 
 pub(crate) fn topic(site: &Site, call: &Call) -> Result<Answer, Answer> {
     let topic = call.query("topic").unwrap_or_default();
@@ -31,17 +32,23 @@ pub(crate) fn validate(site: &Site, call: &Call) -> Result<Answer, Answer> {
     } else {
         "document.json"
     };
-    let modules_dir = site
-        .orchestrator
-        .read_configuration(site.orchestrator.generation(), |loaded| {
-            loaded.config.modules_dir.clone()
-        });
+    let generation = site.orchestrator.generation();
+    let present = site.orchestrator.read_configuration(generation, |loaded| {
+        let config = &loaded.config;
+        (config.modules_dir.clone(), config.security.clone())
+    });
+    let (modules_dir, security) =
+        present.ok_or_else(|| Answer::problem(503, "the configuration has just changed"))?;
     let mut options = site.host.load_options();
-    if options.modules_dir.is_none() {
-        options.modules_dir = modules_dir;
-    }
+    options.modules_dir.get_or_insert(modules_dir);
     let report = etl_config::load_text(name, call.text()?, &options)
-        .and_then(|loaded| Orchestrator::check(&loaded))
+        .and_then(|mut loaded| {
+            // A module that may not run here may not be tried here either.
+            if security.trusted_keys.is_some() {
+                loaded.config.security = security;
+            }
+            Orchestrator::check(&loaded)
+        })
         .map_or_else(|report| report, etl_config::Report::new);
     Ok(Answer::json(&report.to_json()))
 }

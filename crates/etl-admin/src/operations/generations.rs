@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{changed, invalid, tagged};
+use crate::call::Call;
 use crate::http::Answer;
-use crate::site::{Call, Site};
+use crate::site::Site;
 
 pub(crate) fn list(site: &Site, _call: &Call) -> Result<Answer, Answer> {
     let generations = site.orchestrator.generations();

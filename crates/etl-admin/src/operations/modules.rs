@@ -15,8 +15,9 @@ use sha2::{Digest, Sha256};
 
 use super::{changed, edit, tagged};
 use crate::access::{hex, private_file};
+use crate::call::Call;
 use crate::http::Answer;
-use crate::site::{Call, Site};
+use crate::site::Site;
 
 pub(crate) fn list(site: &Site, call: &Call) -> Result<Answer, Answer> {
     let generation = site.orchestrator.generation();

@@ -4,8 +4,9 @@ use etl_config::{Edit, EditText, Loaded};
 use serde_json::{Value, json};
 
 use super::{edit, invalid, tagged};
+use crate::call::Call;
 use crate::http::Answer;
-use crate::site::{Call, Site};
+use crate::site::Site;
 
 pub(crate) fn list(site: &Site, call: &Call) -> Result<Answer, Answer> {
     let generation = site.orchestrator.generation();

@@ -7,8 +7,9 @@ use etl_orchestrator::{Counts, Health, Histogram, ModuleTotals, PipelineTotals, 
 use serde_json::{Value, json};
 
 use super::tagged;
+use crate::call::Call;
 use crate::http::{Answer, TEXT};
-use crate::site::{Call, Site};
+use crate::site::Site;
 
 pub(crate) fn alive(_site: &Site, _call: &Call) -> Result<Answer, Answer> {
     Ok(Answer::new(TEXT, "ok\n"))

@@ -262,3 +262,58 @@ fn once_closed_nothing_changes_and_everything_can_be_read() {
     anna.does(Request::new("GET", "/api/v1/pipelines"), 200);
     assert_eq!(anna.server.orchestrator.generation(), 1);
 }
+
+#[test]
+fn a_module_that_nobody_trusted_has_signed_comes_in_by_no_way() {
+    use etl_orchestrator::signature::{SigningKey, sign};
+    let anna = Anna::new();
+    let key = SigningKey::from_bytes(&[3; 32]);
+    let public: String = key
+        .verifying_key()
+        .as_bytes()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let keep = wat::parse_str(KEEP).expect("a module");
+    let file = anna.server.path("etl.toml");
+    let configuration = std::fs::read_to_string(&file).expect("a file");
+    let trusting = format!("security = {{ trusted_keys = [\"{public}\"] }}\n{configuration}");
+    std::fs::write(&file, trusting).expect("written");
+    let reload = Request::new("POST", "/api/v1/reload");
+    let refused = |answer: Value| {
+        let message = answer["problems"][0]["message"]
+            .as_str()
+            .expect("a message")
+            .to_owned();
+        assert!(message.contains("not signed"), "{answer:#}");
+    };
+    refused(anna.does(reload, 422));
+    for name in ["keep.wasm", "found.wasm"] {
+        std::fs::write(anna.server.path("modules").join(name), sign(&keep, &key)).expect("written");
+    }
+    assert_eq!(anna.does(reload, 200)["generation"], 2);
+    for target in ["/api/v1/modules/keep", "/api/v1/modules/keep/canary"] {
+        let put = Request::new("PUT", target);
+        refused(anna.does(put.with("application/wasm", &keep), 422));
+    }
+    let signed = sign(&dropping(), &key);
+    let put = Request::new("PUT", "/api/v1/modules/keep/canary");
+    assert_eq!(
+        anna.does(put.with("application/wasm", &signed), 200)["generation"],
+        3
+    );
+    // The first generation would bring the unsigned ones back.
+    let answer = anna.does(Request::new("POST", "/api/v1/generations/1/rollback"), 422);
+    assert!(
+        answer["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("other keys")),
+        "{answer:#}"
+    );
+    anna.does(Request::new("POST", "/api/v1/generations/2/rollback"), 200);
+    // Nor is an unsigned one tried by a document that asks for no signature.
+    let other = wat::parse_str(KEEP.replace("\"memory\") 64", "\"memory\") 65")).expect("a module");
+    std::fs::write(anna.server.path("modules/other.wasm"), other).expect("written");
+    let check = Request::new("POST", "/api/v1/validate");
+    refused(anna.does(check.with(JSON, pipeline("other").as_bytes()), 200));
+}

@@ -13,6 +13,8 @@ fn help_texts() {
         ("schema", &["schema", "--help"]),
         ("module", &["module", "--help"]),
         ("module-inspect", &["module", "inspect", "--help"]),
+        ("module-sign", &["module", "sign", "--help"]),
+        ("module-verify", &["module", "verify", "--help"]),
         ("admin", &["admin", "--help"]),
         ("admin-token", &["admin", "token", "--help"]),
         (

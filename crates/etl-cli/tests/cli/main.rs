@@ -10,4 +10,5 @@ mod inspect;
 mod matching;
 mod metrics;
 mod running;
+mod signing;
 mod support;

@@ -54,6 +54,8 @@ pub enum ChangeErrorKind {
     Unknown,
     /// What it would make cannot be used; [`ChangeError::report`] has every problem.
     Invalid,
+    /// It must not come back: other keys are trusted with modules now.
+    Refused,
 }
 
 impl ChangeError {
@@ -164,7 +166,7 @@ impl Orchestrator {
     /// their files now. Its circuit breakers are what they were when they were last in use.
     ///
     /// # Errors
-    /// `Conflict`; `Unknown` where it is not kept any more, see [`generations`](Self::generations).
+    /// `Conflict`; `Unknown` where it is not kept any more, see [`generations`](Self::generations); `Refused` where it trusts other keys.
     pub fn roll_back(
         &self,
         generation: u64,
@@ -177,6 +179,15 @@ impl Orchestrator {
                 format!("generation {generation} is not kept"),
             ));
         };
+        // Nothing is loaded on the way back, so modules that may not be loaded any more must not come in by it.
+        if snapshot.loaded.config.security != self.shared.live.load().loaded.config.security {
+            return Err(ChangeError::new(
+                ChangeErrorKind::Refused,
+                format!(
+                    "generation {generation} trusts other keys with its modules; load it from files instead"
+                ),
+            ));
+        }
         let next = self.generation() + 1;
         let (snapshot, keepsake) = (snapshot.renumbered(next), keepsake.clone());
         if !options.dry_run {

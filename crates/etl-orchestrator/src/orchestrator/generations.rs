@@ -42,7 +42,7 @@ pub struct Difference {
     pub modules_removed: Vec<String>,
     /// Modules that both have and that differ in their bytes, their file or their canary.
     pub modules_changed: Vec<String>,
-    /// Whether `engine`, `instance_pool`, `dead_letter` or `modules_dir` differ.
+    /// Whether `engine`, `instance_pool`, `dead_letter`, `security` or `modules_dir` differ.
     pub settings_changed: bool,
 }
 
@@ -238,6 +238,7 @@ fn difference(from: &Snapshot, to: &Snapshot) -> Difference {
         settings_changed: before.engine != after.engine
             || before.instance_pool != after.instance_pool
             || before.dead_letter != after.dead_letter
+            || before.security != after.security
             || before.modules_dir != after.modules_dir,
     }
 }
