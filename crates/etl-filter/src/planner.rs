@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::dispatch::Dispatch;
 use crate::engine::{Check, CheckKind, Engine};
 use crate::error::{BuildErrorKind, Problem};
-use crate::index::{IndexBuilder, Keys, Sketch, hash_at};
+use crate::index::{IndexBuilder, Keys, Sketch};
 use crate::limits::Limits;
 use crate::pattern::program::Compiler;
 use crate::pattern::{Literal, Pattern, Place, Shape, mqtt, nats, regex, wildcard};
@@ -259,7 +259,7 @@ impl Planner {
             for literal in (slot.sets.0..slot.sets.1).flat_map(|set| self.set(set)) {
                 match literal.place {
                     Place::Anywhere => sketch.add_windows(bytes(literal), &self.keys),
-                    place => sketch.add(hash_at(place, bytes(literal), &self.keys)),
+                    place => sketch.add(self.keys.text_at(place as u8, bytes(literal))),
                 }
             }
         }
@@ -268,7 +268,7 @@ impl Planner {
             let bytes = bytes(literal);
             let shared = match literal.place {
                 Place::Anywhere => sketch.count(sketch.rarest(bytes, &self.keys).1),
-                place => sketch.count(hash_at(place, bytes, &self.keys)),
+                place => sketch.count(self.keys.text_at(place as u8, bytes)),
             };
             // A short literal is in many topics, most of all where it may stand anywhere.
             let seldom = match (literal.place, bytes.len()) {

@@ -19,9 +19,9 @@ pub struct Stats {
     pub matching_by_default: usize,
     /// Literals that are looked up as the whole topic, by a hash.
     pub exact: EngineStats,
-    /// Literals that are looked up as a start of the topic, by hashes of it.
+    /// Literals that are looked up as a start of the topic, in an FST.
     pub prefix: EngineStats,
-    /// Literals that are looked up as an end of the topic, by hashes of it.
+    /// Literals that are looked up as an end of the topic, in an FST of reversed text.
     pub suffix: EngineStats,
     /// Literals that are looked up anywhere in the topic.
     pub contains: EngineStats,

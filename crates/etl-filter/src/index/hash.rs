@@ -1,4 +1,4 @@
-//! The hashes of the literal index: of a text from one of its ends, and of the short windows inside it.
+//! The hashes of the literal index: of a text, and of the short windows inside it.
 //!
 //! All are folded multiplications (the two halves of a 128-bit product, xored) with keys drawn anew for each rule set from the
 //! standard library's random source, so nobody can write patterns that collide. A collision would cost time only: what a hash finds
@@ -35,27 +35,38 @@ impl Keys {
         }
     }
 
-    /// A text is hashed in blocks of eight bytes, the last of which may be shorter and is zero behind its end. From here …
+    /// The hash of a text, taken in blocks of eight bytes, the last of which may be shorter.
     #[inline]
-    pub(super) fn start(&self) -> u64 {
-        self.start
+    pub(super) fn text(&self, text: &[u8]) -> u64 {
+        let mut state = self.start;
+        let mut rest = text;
+        while rest.len() > 8 {
+            state = folded_multiply(state ^ block(rest), self.chain);
+            rest = &rest[8..];
+        }
+        folded_multiply(state ^ block(rest), self.last ^ ((text.len() as u64) << 32))
     }
 
-    /// … over every block but the last …
-    #[inline]
-    pub(super) fn next(&self, state: u64, block: u64) -> u64 {
-        folded_multiply(state ^ block, self.chain)
-    }
-
-    /// … to the hash, by the last block and the length of the whole.
-    #[inline]
-    pub(super) fn last(&self, state: u64, block: u64, len: usize) -> u64 {
-        folded_multiply(state ^ block, self.last ^ ((len as u64) << 32))
+    /// The hash of a text for each place where it may have to stand.
+    pub(crate) fn text_at(&self, place: u8, text: &[u8]) -> u64 {
+        folded_multiply(self.text(text) ^ u64::from(place), self.chain)
     }
 
     /// The hash of a window: up to eight bytes, the first one lowest, the others zero.
     #[inline]
     pub(super) fn window(&self, word: u64, len: usize) -> u64 {
         folded_multiply(word ^ self.word, self.window ^ ((len as u64) << 32))
+    }
+}
+
+/// Up to eight bytes, the first one lowest, the others zero.
+#[inline]
+pub(super) fn block(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(word) => u64::from_le_bytes(*word),
+        None => bytes
+            .iter()
+            .rev()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte)),
     }
 }

@@ -1,24 +1,25 @@
 //! All literals of a rule set, found in one pass over a topic.
 //!
-//! A literal that is the whole topic, or starts or ends it, is found by its hash; one that may stand anywhere by the hash of a part of it, or, where many literals have all their parts in common, by an Aho-Corasick automaton. The cost is
+//! A literal that is the whole topic is found by its hash; one that starts or ends the topic on a walk through an FST; one that may stand
+//! anywhere by the hash of a part of it, or, where many literals have all their parts in common, by an Aho-Corasick automaton. The cost is
 //! a few nanoseconds for each byte of the topic, plus one comparison for each literal that shares its part with the topic: these are a
 //! bounded number for each byte.
 
-mod affix;
 mod anchors;
 mod automaton;
 mod hash;
 mod marks;
 mod table;
+mod walk;
 mod whole;
 mod windows;
 
 use crate::pattern::Place;
 use crate::scratch::BitList;
-use affix::Affixes;
 use automaton::Automaton;
 pub(crate) use hash::Keys;
 use marks::Marks;
+use walk::Walk;
 use whole::Whole;
 pub(crate) use windows::Sketch;
 use windows::Windows;
@@ -28,28 +29,18 @@ pub(crate) const CROWD: usize = 16;
 /// … as long as their text takes no more than this: beyond, those with the largest crowds.
 const AUTOMATON_BYTES: usize = 1 << 20;
 
-/// A hash of a text for each place where it may have to stand.
-pub(crate) fn hash_at(place: Place, text: &[u8], keys: &Keys) -> u64 {
-    keys.next(affix::hash_of::<false>(text, keys), place as u64)
-}
-
 /// The literals of one case: those compared with the topic as it is, or those compared with it folded.
 #[derive(Debug)]
 pub(crate) struct Index {
     keys: Keys,
     whole: Whole,
-    start: Affixes<false>,
-    end: Affixes<true>,
+    start: Walk,
+    end: Walk,
     windows: Windows,
     automaton: Option<Automaton>,
-    /// Where in a topic `start`, `end` and `windows` look.
+    /// Where in a topic `windows` look.
     marks: Box<Marks>,
 }
-
-/// The parts that a byte may mean something to.
-const START: usize = 0;
-const END: usize = 1;
-const WINDOWS: usize = 2;
 
 /// Collects literals: where each text stands, its length, and what to do when it is found.
 #[derive(Debug, Default)]
@@ -77,8 +68,8 @@ impl IndexBuilder {
                 })
                 .collect()
         };
-        let forwards = || Affixes::new(of(Place::Start), text, &keys);
-        let backwards = || Affixes::new(of(Place::End), text, &keys);
+        let forwards = || Walk::forwards(slices(of(Place::Start)), &keys);
+        let backwards = || Walk::backwards(&slices(of(Place::End)), &keys);
         let whole = || Whole::new(of(Place::Whole), text, &keys);
         let anywhere = || {
             let literals = of(Place::Anywhere);
@@ -106,10 +97,8 @@ impl IndexBuilder {
             })
         };
         let mut marks = Box::new(Marks::new());
-        marks.add(START, &start.far_ends);
-        marks.add(END, &end.far_ends);
         for (number, anchors) in windows.anchors().enumerate() {
-            marks.add(WINDOWS + number, anchors);
+            marks.add(number, anchors);
         }
         Index {
             keys,
@@ -174,11 +163,10 @@ impl Index {
         let keys = &self.keys;
         self.marks.read(topic, marks);
         self.whole.find(text, topic, keys, &mut found);
-        self.start
-            .find::<START>(text, topic, marks, keys, &mut found);
-        self.end.find::<END>(text, topic, marks, keys, &mut found);
+        self.start.find_forwards(topic, keys, &mut found);
+        self.end.find_backwards(topic, keys, &mut found);
         self.windows
-            .find::<WINDOWS>(text, topic, marks, keys, seen, &mut found);
+            .find(text, topic, marks, keys, seen, &mut found);
         seen.clear();
         if let Some(automaton) = &self.automaton {
             automaton.find(topic, seen, &mut found);

@@ -1,6 +1,5 @@
 //! Literals that are the whole topic: one hash of the topic, one look.
 
-use super::affix::hash_of;
 use super::hash::Keys;
 use super::table::{Record, Table};
 
@@ -13,7 +12,7 @@ impl Whole {
     pub(crate) fn new(literals: &[(u32, u16, u32)], text: &[u8], keys: &Keys) -> Self {
         let pairs = literals.iter().map(|&(start, len, value)| {
             let record = Record::new(start, len, 0, value);
-            (hash_of::<false>(&text[record.span()], keys), record)
+            (keys.text(&text[record.span()]), record)
         });
         Self(Table::new(pairs.collect()))
     }
@@ -24,7 +23,7 @@ impl Whole {
         if self.0.is_empty() || topic.len() > usize::from(u16::MAX) {
             return;
         }
-        let hash = hash_of::<false>(topic, keys);
+        let hash = keys.text(topic);
         if self.0.may_hold(hash) {
             self.0.find(hash, |_, record| {
                 if text.get(record.span()) == Some(topic) {

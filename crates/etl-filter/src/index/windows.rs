@@ -117,8 +117,8 @@ impl Windows {
     }
 
     /// Calls `found` with the value of every literal in `topic`, once. `text` is what it was built from, `seen` is empty; `marks` are those
-    /// of the topic, the anchors of each length among them from `PART` on.
-    pub(super) fn find<const PART: usize>(
+    /// of the topic, the anchors of each length by its number.
+    pub(super) fn find(
         &self,
         text: &[u8],
         topic: &[u8],
@@ -144,13 +144,12 @@ impl Windows {
                     found(record.value);
                 }
             };
-            let part = PART + number;
             match number {
-                0 => class.find::<1>(topic, marks, part, keys, confirm),
-                1 => class.find::<2>(topic, marks, part, keys, confirm),
-                2 => class.find::<3>(topic, marks, part, keys, confirm),
-                3 => class.find::<4>(topic, marks, part, keys, confirm),
-                _ => class.find::<8>(topic, marks, part, keys, confirm),
+                0 => class.find::<1>(topic, marks, number, keys, confirm),
+                1 => class.find::<2>(topic, marks, number, keys, confirm),
+                2 => class.find::<3>(topic, marks, number, keys, confirm),
+                3 => class.find::<4>(topic, marks, number, keys, confirm),
+                _ => class.find::<8>(topic, marks, number, keys, confirm),
             }
             before += class.table.len();
         }
