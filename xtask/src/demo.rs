@@ -120,7 +120,7 @@ pub fn run(_arguments: &Arguments) -> Result<(), String> {
 ///
 /// A test is asked for as well, and the whole workspace, because cargo then turns on the features that the tests' dependencies want: what takes minutes
 /// (the wasm compiler) is built once, and the same for `cargo xtask demo` and `cargo xtask test`.
-fn build_program(root: &Path) -> Result<PathBuf, String> {
+pub fn build_program(root: &Path) -> Result<PathBuf, String> {
     let mut command = process::cargo(root);
     let messages = process::cargo_messages(command.args([
         "build",

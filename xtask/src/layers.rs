@@ -150,6 +150,10 @@ fn allowed(package: &Package) -> Option<&'static [&'static str]> {
         "etl-sdk-macros",
         "etl-admin",
     ];
+    // An example of a host sees what the author of a broker sees.
+    if !package.is_cdylib && package.manifest.starts_with("docs/examples/") {
+        return Some(&["etl-broker-adapter", "etl-config", "etl-orchestrator"]);
+    }
     // A guest sees what a module author sees.
     if guests::HOMES
         .iter()
@@ -257,7 +261,14 @@ mod tests {
                 }
             })
             .collect();
-        json!({"name": name, "manifest_path": format!("/r/{folder}/Cargo.toml"), "targets": [], "dependencies": dependencies})
+        // What lies there is a guest, unless a test says otherwise.
+        let guest = folder.starts_with("docs/examples/") && !folder.ends_with("-broker");
+        let targets = if guest {
+            json!([{"crate_types": ["cdylib"]}])
+        } else {
+            json!([])
+        };
+        json!({"name": name, "manifest_path": format!("/r/{folder}/Cargo.toml"), "targets": targets, "dependencies": dependencies})
     }
 
     fn messages(packages: &[Value]) -> Vec<String> {
@@ -330,6 +341,11 @@ mod tests {
                 &[("etl-abi", None, true)]
             )]),
             ["formatter must not depend on etl-abi"]
+        );
+        let dependencies = [("etl-broker-adapter", None, true), ("etl-sdk", None, true)];
+        assert_eq!(
+            messages(&[package("a-broker", "docs/examples/a-broker", &dependencies)]),
+            ["a-broker must not depend on etl-sdk"]
         );
     }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod chaos;
 mod demo;
 mod fuzz;
 mod generator;
@@ -57,6 +58,8 @@ enum Chore {
     Miri(miri::Arguments),
     /// Run for long with faults all along, and account for every record
     Soak(soak::Arguments),
+    /// Kill workers in mid-stream, and account for every record
+    Chaos(chaos::Arguments),
     /// Check what rustfmt and clippy do not: headers, markers, links, file sizes
     Tidy(tidy::Arguments),
     /// Check who may depend on whom, and where wasmer and unsafe may appear
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Miri(arguments) => miri::run(&arguments),
         Chore::Soak(arguments) => soak::run(&arguments),
+        Chore::Chaos(arguments) => chaos::run(&arguments),
         Chore::Tidy(arguments) => tidy::run(&arguments),
         Chore::Layers(arguments) => layers::run(&arguments),
     };

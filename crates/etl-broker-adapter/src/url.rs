@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::embedded::EmbeddedUrl;
 use crate::{AdapterError, AdapterErrorKind};
 
 /// Where records come from or go to.
@@ -24,13 +25,15 @@ pub enum AdapterUrl {
     Standard,
     /// `file:PATH`: a file of record lines.
     File(PathBuf),
+    /// `embedded:DIR`: a folder of topics.
+    Embedded(EmbeddedUrl),
 }
 
 impl AdapterUrl {
     /// The path, where the URL names a file.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Standard => None,
+            Self::Standard | Self::Embedded(_) => None,
             Self::File(path) => Some(path),
         }
     }
@@ -49,9 +52,9 @@ impl FromStr for AdapterUrl {
                 "`{text}` is not a URL: write `file:{text}` for a file, or `-` for standard input and output"
             )));
         };
-        if scheme != "file" {
+        if !["file", "embedded"].contains(&scheme) {
             return Err(invalid(format!(
-                "unknown scheme `{scheme}` in `{text}`: there is `file:PATH`, and `-` for standard input and output"
+                "unknown scheme `{scheme}` in `{text}`: there are `file:PATH`, `embedded:DIR`, and `-` for standard input and output"
             )));
         }
         let path = match rest.strip_prefix("//") {
@@ -59,10 +62,13 @@ impl FromStr for AdapterUrl {
             Some(absolute) if absolute.starts_with('/') => absolute,
             Some(relative) => {
                 return Err(invalid(format!(
-                    "`{text}` names a host: write `file:{relative}` for a path from here, or `file:/{relative}` for one from the root"
+                    "`{text}` names a host: write `{scheme}:{relative}` for a path from here, or `{scheme}:/{relative}` for one from the root"
                 )));
             }
         };
+        if scheme == "embedded" {
+            return EmbeddedUrl::parse(path, text).map(Self::Embedded);
+        }
         if path.is_empty() {
             return Err(invalid(format!(
                 "`{text}` names no file: write `file:PATH`"
@@ -77,6 +83,7 @@ impl fmt::Display for AdapterUrl {
         match self {
             Self::Standard => f.write_str("-"),
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Embedded(url) => url.fmt(f),
         }
     }
 }

@@ -219,7 +219,7 @@ async fn an_output_keeps_what_it_holds_until_something_is_written_or_confirmed()
 async fn a_full_disk_is_reported_once_as_itself_and_then_as_closed() {
     let record = Arc::new(Record::new("t", "{}"));
     let mut sink = FileSink::create(&url(Path::new("/dev/full"))).expect("opens");
-    sink.write(outputs(&[record.clone()]))
+    sink.write(outputs(std::slice::from_ref(&record)))
         .await
         .expect("is taken");
     let error = sink.confirm().await.expect_err("cannot be confirmed");
@@ -272,7 +272,7 @@ fn urls_that_nothing_reads_say_what_there_is() {
         ("out.ndjson", "write `file:out.ndjson` for a file"),
         (
             "nats://localhost",
-            "unknown scheme `nats` in `nats://localhost`: there is `file:PATH`, and `-`",
+            "unknown scheme `nats` in `nats://localhost`: there are `file:PATH`, `embedded:DIR`, and `-`",
         ),
         ("FILE:x", "unknown scheme `FILE`"),
         ("file:", "`file:` names no file"),

@@ -93,7 +93,7 @@ impl Source for Scripted {
                 Some(Then::Give(more)) => {
                     self.then.remove(0);
                     Ok(Pulled::Batch(Batch {
-                        items: items(more).into(),
+                        items: items(more),
                         bytes_read: 0,
                     }))
                 }

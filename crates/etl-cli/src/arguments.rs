@@ -6,6 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use etl_broker_adapter::AdapterUrl;
 
 use crate::logging::EnvFilterText;
+use crate::redrive::RedriveOptions;
+use crate::replay::ReplayOptions;
+use crate::topics::{SendOptions, TailOptions, TopicsOptions};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,6 +61,11 @@ pub enum Command {
     /// Look at the log of what was changed through the API
     #[command(subcommand)]
     Audit(AuditCommand),
+    Topics(TopicsOptions),
+    Send(SendOptions),
+    Tail(TailOptions),
+    Redrive(RedriveOptions),
+    Replay(ReplayOptions),
     /// Write what other programs need to watch this one
     #[command(subcommand)]
     Generate(GenerateCommand),
@@ -262,6 +270,11 @@ const RUN_HELP: &str = "\
 URLs:
   file:PATH   record lines in a file; as output it is created, or emptied and overwritten
   -           record lines on standard input or standard output
+  embedded:DIR[?topics=a,b.*&consumer=etl&start=earliest|latest&follow&prefix=out.&durability=immediate|none]
+              durable topics in a folder, with no server. As input: these topics (default: all but
+              *.dlq) from the consumer's position on, to the end unless `follow`; as output: topics are
+              made as they are needed, `prefix` before each name. Input and output in one folder are one
+              transaction: every record comes out exactly once, whatever dies when
 
 A record line is one JSON object, of which only the topic must be there:
   {\"topic\":\"orders\",\"key\":\"17\",\"headers\":{\"source\":\"web\"},\"timestamp\":1517363399650,\"value\":{}}
@@ -294,6 +307,8 @@ Examples:
   etl run etl.toml --from file:in.ndjson --to file:out.ndjson --dead-letters file:failed.ndjson
       Failed records in a file of their own, with the reason in their etl-dlq-* headers.
   generate | etl run etl.toml --from - --to - | jq .value
+  etl run etl.toml --from 'embedded:data?topics=orders' --to 'embedded:data?prefix=done.'
+      From topic to topic, exactly once.
   etl run etl.toml --from file:in.ndjson --to file:/dev/null --json 2>summary.json
       Only the figures, as JSON.";
 
@@ -304,13 +319,17 @@ pub struct RunOptions {
     #[command(flatten)]
     pub configuration: ConfigurationOptions,
 
-    /// Where records come from: file:PATH or -
+    /// Where records come from: file:PATH, embedded:DIR or -
     #[arg(long, value_name = "URL")]
     pub from: AdapterUrl,
 
-    /// Where records go: file:PATH or -
+    /// Where records go: file:PATH, embedded:DIR or -
     #[arg(long, value_name = "URL")]
     pub to: AdapterUrl,
+
+    /// Make places that do not exist
+    #[arg(long)]
+    pub create: bool,
 
     /// Where failed records go [default: where the others go, on their dead-letter topic]
     #[arg(long, value_name = "URL")]

@@ -138,7 +138,8 @@ fn topic_text(explanation: &TopicExplanation) -> String {
     text
 }
 
-fn record_text(record: &Record, outcome: &Outcome, steps: &[Step]) -> String {
+/// The way of a record, step by step, and what came out.
+pub fn record_text(record: &Record, outcome: &Outcome, steps: &[Step]) -> String {
     let mut text = format!("\nrecord\n  {}\n", shown(record));
     if steps.is_empty() {
         text.push_str("\nno module sees it\n");

@@ -15,9 +15,12 @@ mod inspect;
 mod logging;
 mod matching;
 mod output;
+mod redrive;
+mod replay;
 mod run;
 mod schema;
 mod signing;
+mod topics;
 mod validate;
 
 use std::process::ExitCode;
@@ -42,6 +45,11 @@ fn main() -> ExitCode {
         Command::Admin(what) => access::run(what),
         Command::Audit(AuditCommand::Verify(options)) => audit::verify(options),
         Command::Match(options) => matching::match_topics(options),
+        Command::Topics(options) => topics::list(options),
+        Command::Send(options) => topics::send(options),
+        Command::Tail(options) => topics::tail(options),
+        Command::Redrive(options) => redrive::redrive(options),
+        Command::Replay(options) => replay::replay(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

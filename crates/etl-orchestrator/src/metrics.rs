@@ -179,6 +179,27 @@ pub const METRICS: &[Metric] = &[
         "The generation of the configuration in force; 1 is the first.",
     ),
     counter(
+        "etl_run_records_total",
+        &["outcome"],
+        "Records of a run from a source to a sink: in, redelivered among them, out, dropped, dead_lettered, refused (that the sink can never take), given_back.",
+    ),
+    gauge(
+        "etl_run_in_flight_records",
+        &[],
+        "Records that were read and are not safe yet.",
+    ),
+    gauge("etl_run_in_flight_bytes", &[], "Their bytes."),
+    gauge(
+        "etl_run_lag_records",
+        &[],
+        "Records of the source that are there and not acknowledged, where the source can tell.",
+    ),
+    gauge(
+        "etl_run_waiting",
+        &["role"],
+        "1 while a run waits for something that is away: source, sink, dead_letters.",
+    ),
+    counter(
         "process_cpu_seconds_total",
         &[],
         "Processor time that the process has used, user and system.",
@@ -197,10 +218,10 @@ impl Metric {
         METRICS.iter().find(|metric| metric.name == name)
     }
 
-    /// Whether it is about the process and not about the engine: the program measures it.
+    /// Whether it is about the process or its run and not about the engine: the program measures it.
     #[must_use]
     pub fn is_of_process(&self) -> bool {
-        self.name.starts_with("process_")
+        self.name.starts_with("process_") || self.name.starts_with("etl_run_")
     }
 
     /// Tells the recorder that the process has installed of every metric, once.

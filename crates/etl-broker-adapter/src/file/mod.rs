@@ -59,3 +59,10 @@ pub fn same_output(a: &AdapterUrl, b: &AdapterUrl) -> bool {
         _ => false,
     }
 }
+
+fn no_file(url: &AdapterUrl) -> AdapterError {
+    AdapterError::new(
+        AdapterErrorKind::InvalidUrl,
+        format!("{url} is no file of record lines"),
+    )
+}

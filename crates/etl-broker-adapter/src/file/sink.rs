@@ -37,6 +37,7 @@ impl FileSink {
         let doing = format!("cannot write {url}");
         let output = match url {
             AdapterUrl::Standard => Output::Standard(io::stdout()),
+            AdapterUrl::Embedded(_) => return Err(super::no_file(url)),
             AdapterUrl::File(path) => {
                 let mut options = OpenOptions::new();
                 options.write(true).create(true).truncate(false);

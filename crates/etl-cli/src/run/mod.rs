@@ -11,8 +11,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Instant;
 
-use etl_broker_adapter::file::{FileSink, FileSource, refuse_same_file, same_output};
-use etl_broker_adapter::{AdapterError, AdapterUrl, Ended, Runner, RunnerOptions, Sink, Source};
+use etl_broker_adapter::{AdapterError, Ended, RunUrls, Runner, RunnerOptions, open};
 use etl_config::TopicTemplate;
 use etl_orchestrator::{Options, Orchestrator};
 
@@ -50,9 +49,17 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
         .enable_all()
         .build()
         .map_err(|error| Exit::failed(format_args!("cannot start threads: {error}")))?;
+    let observed = metrics::Watched::default();
     let result = runtime.block_on(async {
         if let (Some(address), Some(recorder)) = (options.metrics, recorder.clone()) {
-            metrics::serve(address, recorder, orchestrator.clone(), options.json).await?;
+            metrics::serve(
+                address,
+                recorder,
+                orchestrator.clone(),
+                observed.clone(),
+                options.json,
+            )
+            .await?;
         }
         let admin = match (options.admin, recorder) {
             (Some(address), Some(recorder)) => {
@@ -63,7 +70,10 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
         let watch = watched
             .map(|files| Watch::begin(options, orchestrator.clone(), &files))
             .transpose()?;
-        let run = Run::prepare(options, orchestrator, dead_letter_topic)?;
+        let run = Run::prepare(options, orchestrator, dead_letter_topic).await?;
+        if options.metrics.is_some() {
+            observed.watch(run.runner.counters(), run.runner.status());
+        }
         if let Some(watch) = watch {
             tokio::spawn(watch.run());
         }
@@ -89,39 +99,33 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Opens everything; outputs last, and they keep what they hold until something is written.
-    fn prepare(
+    async fn prepare(
         options: &'a RunOptions,
         orchestrator: Arc<Orchestrator>,
         dead_letter_topic: TopicTemplate,
     ) -> Result<Self, Exit> {
         let signals = Signals::listen()
             .map_err(|error| Exit::failed(format_args!("cannot listen to signals: {error}")))?;
-        let apart = options
-            .dead_letters
-            .as_ref()
-            .filter(|url| !same_output(url, &options.to));
-        for to in std::iter::once(&options.to).chain(&options.dead_letters) {
-            refuse_same_file(&options.from, to)?;
-        }
-        let limit = usize::try_from(options.max_line_bytes).unwrap_or(usize::MAX);
-        let source: Box<dyn Source> = Box::new(FileSource::open(&options.from, Some(limit))?);
-        let total_bytes = source.total_bytes();
-        let sink = open(&options.to)?;
-        // What is one file now could not be told from two while it did not exist.
-        let dead_letters = match apart {
-            Some(url) if !same_output(url, &options.to) => Some(open(url)?),
-            _ => None,
-        };
+        let opened = open(&RunUrls {
+            from: options.from.clone(),
+            to: options.to.clone(),
+            dead_letters: options.dead_letters.clone(),
+            create: options.create,
+            max_line_bytes: usize::try_from(options.max_line_bytes).unwrap_or(usize::MAX),
+        })
+        .await?;
+        let total_bytes = opened.source.total_bytes();
         let mut runner_options = RunnerOptions::default();
         runner_options.batch = options.batch as usize;
         runner_options.in_flight_records = options.in_flight as usize;
         runner_options.max_deliveries = options.max_deliveries;
         runner_options.dead_letter_topic = dead_letter_topic;
+        runner_options.atomic = opened.atomic;
         let runner = Runner::new(
             orchestrator.clone(),
-            source,
-            sink,
-            dead_letters,
+            opened.source,
+            opened.sink,
+            opened.dead_letters,
             runner_options,
         );
         Ok(Self {
@@ -196,10 +200,6 @@ impl<'a> Run<'a> {
             _ => Ok(()),
         }
     }
-}
-
-fn open(url: &AdapterUrl) -> Result<Box<dyn Sink>, Exit> {
-    Ok(Box::new(FileSink::create(url)?))
 }
 
 /// Loads the configuration again. One that cannot be used changes nothing.

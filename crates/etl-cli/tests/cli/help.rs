@@ -27,6 +27,11 @@ fn help_texts() {
         ),
         ("audit-verify", &["audit", "verify", "--help"]),
         ("match", &["match", "--help"]),
+        ("topics", &["topics", "--help"]),
+        ("send", &["send", "--help"]),
+        ("tail", &["tail", "--help"]),
+        ("redrive", &["redrive", "--help"]),
+        ("replay", &["replay", "--help"]),
     ] {
         let said = desk.etl(arguments).ends_with(0);
         golden(&format!("help/{name}.txt"), &said.stdout);

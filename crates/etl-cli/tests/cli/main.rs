@@ -12,3 +12,4 @@ mod metrics;
 mod running;
 mod signing;
 mod support;
+mod topics;

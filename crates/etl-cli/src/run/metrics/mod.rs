@@ -4,6 +4,7 @@
 
 mod process;
 mod recorder;
+mod run;
 mod server;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use etl_orchestrator::{Metric, Orchestrator};
 
 use crate::exit::Exit;
 pub use recorder::Recorder;
+pub use run::Watched;
 use server::Server;
 
 /// Makes a recorder the process's own. It has to be there before the engine starts.
@@ -29,9 +31,10 @@ pub async fn serve(
     address: SocketAddr,
     recorder: Recorder,
     orchestrator: Arc<Orchestrator>,
+    watched: Watched,
     json: bool,
 ) -> Result<(), Exit> {
-    let server = Server::bind(address, recorder, orchestrator)
+    let server = Server::bind(address, recorder, orchestrator, watched)
         .await
         .map_err(|error| {
             Exit::failed(format_args!("cannot serve metrics at {address}: {error}"))

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::Recorder;
+use super::{Recorder, Watched};
 use crate::run::summary::reasons;
 
 /// For a request to come and its answer to be taken.
@@ -42,6 +42,7 @@ pub struct Server {
 struct Site {
     recorder: Recorder,
     orchestrator: Arc<Orchestrator>,
+    watched: Watched,
     /// Held while an answer is made.
     desk: Arc<Mutex<()>>,
 }
@@ -58,6 +59,7 @@ impl Server {
         address: SocketAddr,
         recorder: Recorder,
         orchestrator: Arc<Orchestrator>,
+        watched: Watched,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         Ok(Self {
@@ -66,6 +68,7 @@ impl Server {
             site: Arc::new(Site {
                 recorder,
                 orchestrator,
+                watched,
                 desk: Arc::default(),
             }),
         })
@@ -155,11 +158,11 @@ impl Site {
 
     fn answer(&self, path: &str) -> Answer {
         let (status, kind, body) = match path {
-            "/metrics" => (
-                "200 OK",
-                PROMETHEUS,
-                super::render(&self.recorder, &self.orchestrator),
-            ),
+            "/metrics" => {
+                self.watched.publish();
+                let figures = super::render(&self.recorder, &self.orchestrator);
+                ("200 OK", PROMETHEUS, figures)
+            }
             "/healthz" => ("200 OK", TEXT, "ok\n".to_owned()),
             "/readyz" => return self.readiness(),
             _ => (
@@ -178,6 +181,7 @@ impl Site {
             "ready": open,
             "state": health.state(),
             "reasons": reasons(&health),
+            "waiting": self.watched.waiting(),
             "generation": self.orchestrator.generation(),
         });
         Answer {

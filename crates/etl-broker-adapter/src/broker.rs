@@ -1,0 +1,236 @@
+//! What tools ask of the place that a URL names, beside reading and writing: which topics are there, what is in them, take that out.
+//!
+//! [`AdapterUrl::connect`] answers a [`Broker`]; an adapter implements what its place can do, and the rest says plainly that it cannot.
+
+use std::sync::Arc;
+
+use crate::embedded::{
+    self, EmbeddedFollow, EmbeddedQueue, EmbeddedSink, EmbeddedTail, EmbeddedUrl, TopicPatterns,
+};
+use crate::file::{FileSink, FileSource};
+use crate::{AdapterError, AdapterErrorKind, AdapterUrl, BoxFuture, Sink, Source};
+
+/// A topic, as `etl topics` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: String,
+    /// Its partitions; 0 where it has none that are numbered.
+    pub partitions: u32,
+    /// Records that are there, where that is known.
+    pub records: Option<u64>,
+    /// Their bytes, where that is known.
+    pub bytes: Option<u64>,
+    /// What it keeps, in words: `7 days, 1 GiB`. Empty: everything.
+    pub keeps: String,
+}
+
+/// What a new topic is like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Partitions; 0: as the broker does it by itself.
+    pub partitions: u32,
+    /// What it keeps; `None`: as it is, or as the broker does it by itself.
+    pub retention: Option<embedded::Retention>,
+}
+
+/// Where to begin to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// With the oldest that is there.
+    Beginning,
+    /// With what comes from now on.
+    End,
+    /// With this offset of each partition.
+    Offset(u64),
+    /// With so many before the end of each partition.
+    Last(u64),
+}
+
+/// A place with topics.
+///
+/// An adapter outside of this crate may implement it; methods with a default may be added.
+pub trait Broker: Send + Sync {
+    /// Its URL, without anything secret.
+    fn name(&self) -> String;
+
+    /// The topics that are there, by name.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be asked, or has no topics.
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<TopicInfo>, AdapterError>> {
+        unsupported(self.name(), "has no topics that could be listed")
+    }
+
+    /// Makes a topic, or changes the one that is there.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    fn create<'a>(
+        &'a self,
+        topic: &'a str,
+        settings: TopicSettings,
+    ) -> BoxFuture<'a, Result<(), AdapterError>> {
+        let _ = (topic, settings);
+        unsupported(self.name(), "has no topics that could be made")
+    }
+
+    /// Reads topics (names, in which `*` stands for anything; none: all) and moves nobody's position.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    fn tail(
+        &self,
+        topics: &[String],
+        from: From,
+        follow: bool,
+    ) -> BoxFuture<'_, Result<Box<dyn Source>, AdapterError>>;
+
+    /// Reads one topic to its present end; what is acknowledged is taken out of it, each record by itself and in any order. What is not stays.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or nothing can be taken out.
+    fn queue(&self, topic: &str) -> BoxFuture<'_, Result<Box<dyn Source>, AdapterError>> {
+        let _ = topic;
+        unsupported(
+            self.name(),
+            "has no topics that records could be taken out of",
+        )
+    }
+
+    /// Opens it to be written to.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    fn sink(&self) -> BoxFuture<'_, Result<Box<dyn Sink>, AdapterError>>;
+}
+
+fn unsupported<'a, T: Send + 'a>(
+    name: String,
+    what: &str,
+) -> BoxFuture<'a, Result<T, AdapterError>> {
+    let message = format!("{name} {what}");
+    Box::pin(async move { Err(AdapterError::new(AdapterErrorKind::Unsupported, message)) })
+}
+
+impl AdapterUrl {
+    /// Opens the place that it names. `create`: make it where it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be reached or opened.
+    pub async fn connect(&self, create: bool) -> Result<Arc<dyn Broker>, AdapterError> {
+        Ok(match self {
+            Self::Standard | Self::File(_) => Arc::new(Lines(self.clone())),
+            Self::Embedded(url) => {
+                let (dir, options) = (url.dir.clone(), embedded::OpenOptions { create });
+                let open = move || embedded::Log::open(&dir, options);
+                let log = tokio::task::spawn_blocking(open).await;
+                let log = log.map_err(|error| {
+                    AdapterError::new(AdapterErrorKind::Io, format!("cannot open {self}: {error}"))
+                })??;
+                Arc::new(Folder(log, url.clone()))
+            }
+        })
+    }
+}
+
+/// A file, or a pipe, of record lines.
+struct Lines(AdapterUrl);
+
+impl Broker for Lines {
+    fn name(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn tail(
+        &self,
+        topics: &[String],
+        from: From,
+        follow: bool,
+    ) -> BoxFuture<'_, Result<Box<dyn Source>, AdapterError>> {
+        if from != From::Beginning || follow || !topics.is_empty() {
+            return unsupported(
+                self.name(),
+                "is read from its beginning to its end, and whole",
+            );
+        }
+        Box::pin(async { Ok(Box::new(FileSource::open(&self.0, None)?) as Box<dyn Source>) })
+    }
+
+    fn sink(&self) -> BoxFuture<'_, Result<Box<dyn Sink>, AdapterError>> {
+        Box::pin(async { Ok(Box::new(FileSink::create(&self.0)?) as Box<dyn Sink>) })
+    }
+}
+
+/// A folder of topics.
+struct Folder(Arc<embedded::Log>, EmbeddedUrl);
+
+impl Folder {
+    fn patterns(&self, topics: &[String]) -> TopicPatterns {
+        match topics {
+            [] if self.1.topics.is_default() => TopicPatterns::new(["*"]),
+            [] => self.1.topics.clone(),
+            topics => TopicPatterns::new(topics.iter().map(String::as_str)),
+        }
+    }
+}
+
+impl Broker for Folder {
+    fn name(&self) -> String {
+        self.1.to_string()
+    }
+
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<TopicInfo>, AdapterError>> {
+        Box::pin(async {
+            let info = |topic: embedded::Topic| TopicInfo {
+                name: topic.name.to_string(),
+                partitions: topic.partitions.len() as u32,
+                records: Some(topic.partitions.iter().map(|own| own.records).sum()),
+                bytes: Some(topic.partitions.iter().map(|own| own.bytes).sum()),
+                keeps: topic.retention.to_string(),
+            };
+            Ok(self.0.topics()?.into_iter().map(info).collect())
+        })
+    }
+
+    fn create<'a>(
+        &'a self,
+        topic: &'a str,
+        settings: TopicSettings,
+    ) -> BoxFuture<'a, Result<(), AdapterError>> {
+        Box::pin(async move {
+            self.0
+                .create_topic(topic, settings.partitions, settings.retention)
+        })
+    }
+
+    fn tail(
+        &self,
+        topics: &[String],
+        from: From,
+        follow: bool,
+    ) -> BoxFuture<'_, Result<Box<dyn Source>, AdapterError>> {
+        let topics = self.patterns(topics);
+        let tail: Box<dyn Source> = match follow {
+            true => Box::new(EmbeddedFollow::new(self.1.dir.clone(), topics, from)),
+            false => Box::new(EmbeddedTail::new(self.0.clone(), topics, from, false)),
+        };
+        Box::pin(async { Ok(tail) })
+    }
+
+    fn queue(&self, topic: &str) -> BoxFuture<'_, Result<Box<dyn Source>, AdapterError>> {
+        let queue = EmbeddedQueue::new(self.0.clone(), topic);
+        Box::pin(async { Ok(Box::new(queue) as Box<dyn Source>) })
+    }
+
+    fn sink(&self) -> BoxFuture<'_, Result<Box<dyn Sink>, AdapterError>> {
+        let sink = EmbeddedSink::new(self.0.clone(), &self.1.prefix, self.1.durable);
+        Box::pin(async { Ok(Box::new(sink) as Box<dyn Sink>) })
+    }
+}

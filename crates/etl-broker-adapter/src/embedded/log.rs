@@ -1,0 +1,566 @@
+//! The log itself: what is in the database, and the transactions on it. Everything here blocks; sources and sinks call it where that is allowed.
+//!
+//! | table | key | is |
+//! |---|---|---|
+//! | `topics` | name | number of the topic, retention |
+//! | `partitions` | topic, partition | first offset, next offset, records, bytes |
+//! | `chunks` | topic, partition, first offset | records that were written together ([`super::chunk`]) |
+//! | `consumers` | name, topic, partition | next offset to read, where reading had got to, times it was begun from here |
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use etl_orchestrator::Record;
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, WriteTransaction,
+};
+use tokio::sync::watch;
+
+use super::chunk;
+use super::error;
+use super::rows::{
+    CHUNKS, CONSUMERS, PARTITIONS, PartitionRow, TOPICS, TopicRow, remove, retain, retention,
+    topic_row, write_records,
+};
+use super::url::TopicPatterns;
+use crate::{AdapterError, AdapterErrorKind};
+
+/// The database within the folder.
+const FILE: &str = "log.redb";
+/// Says which process has it open.
+const OWNER: &str = "owner.pid";
+/// Pages that are kept in memory.
+const CACHE_BYTES: usize = 128 << 20;
+/// Topics that nobody writes to lose what is too old so often.
+const SWEEP_EVERY_MS: i64 = 60_000;
+
+/// How a folder is opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Make it where it does not exist.
+    pub create: bool,
+}
+
+/// What a topic keeps: what is over any of these goes, oldest first. 0: no such limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Since it was written.
+    pub age: Duration,
+    /// In each partition.
+    pub bytes: u64,
+    /// In each partition.
+    pub records: u64,
+}
+
+impl std::fmt::Display for Retention {
+    /// `3600 s, 1048576 bytes, 1000 records`; nothing where everything is kept.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let limits = [
+            (self.age.as_secs(), "s"),
+            (self.bytes, "bytes"),
+            (self.records, "records"),
+        ];
+        let mut comma = "";
+        for (limit, unit) in limits.into_iter().filter(|(limit, _)| *limit > 0) {
+            write!(f, "{comma}{limit} {unit}")?;
+            comma = ", ";
+        }
+        Ok(())
+    }
+}
+
+/// A topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it keeps.
+    pub retention: Retention,
+    /// Its partitions, by number.
+    pub partitions: Vec<Partition>,
+    pub(super) id: u32,
+}
+
+/// A partition of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// Its number.
+    pub number: u32,
+    /// The offset of the oldest record that is there.
+    pub first: u64,
+    /// The offset of the next record that comes.
+    pub next: u64,
+    /// Records.
+    pub records: u64,
+    /// Bytes, as they are stored.
+    pub bytes: u64,
+}
+
+/// How far a consumer is in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The topic's number.
+    pub(super) topic: u32,
+    pub(super) partition: u32,
+    /// The next record to read.
+    pub next: u64,
+    /// Where reading had got to, with records that are not acknowledged.
+    pub handed: u64,
+    /// Times that a source began here.
+    pub begun: u32,
+}
+
+impl Position {
+    /// A consumer has handled everything before `next`.
+    pub fn new(topic: &Topic, partition: u32, next: u64) -> Self {
+        Self {
+            topic: topic.id,
+            partition,
+            next,
+            handed: next,
+            begun: 0,
+        }
+    }
+}
+
+/// One transaction.
+#[derive(Debug, Default)]
+pub struct Append<'a> {
+    /// Records, in order; each goes to its topic and partition.
+    pub records: Vec<&'a Record>,
+    /// Put before every topic.
+    pub prefix: &'a str,
+    /// Positions of a consumer.
+    pub positions: Vec<(Arc<str>, Position)>,
+    /// Records to take out: number of the topic, partition, offsets.
+    pub removals: Vec<(u32, u32, Vec<u64>)>,
+    /// Not synced to the disk before it returns.
+    pub not_durable: bool,
+}
+
+/// A folder of topics that is open.
+#[derive(Debug)]
+pub struct Log {
+    database: Database,
+    name: String,
+    /// Grows with each commit.
+    version: watch::Sender<u64>,
+    /// Consumers that are being read for.
+    consumers: Mutex<HashSet<String>>,
+    swept: AtomicI64,
+}
+
+/// Logs that this process has open.
+static OPEN: Mutex<BTreeMap<std::path::PathBuf, Weak<Log>>> = Mutex::new(BTreeMap::new());
+
+impl Log {
+    /// Opens a folder, or joins whoever in this process has it open.
+    ///
+    /// # Errors
+    ///
+    /// There is none, it is damaged, or another process has it open.
+    pub fn open(dir: &Path, options: OpenOptions) -> Result<Arc<Self>, AdapterError> {
+        let name = format!("embedded:{}", dir.display());
+        let doing = || format!("cannot open {name}");
+        let file = dir.join(FILE);
+        if options.create {
+            fs::create_dir_all(dir).map_err(|error| AdapterError::from_io(doing(), error))?;
+        } else if !file.exists() {
+            return Err(AdapterError::new(
+                AdapterErrorKind::NotFound,
+                format!(
+                    "{}: there are no topics in {}; --create makes it a place for some",
+                    doing(),
+                    dir.display()
+                ),
+            ));
+        }
+        let path = dir
+            .canonicalize()
+            .map_err(|error| AdapterError::from_io(doing(), error))?;
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = open.get(&path).and_then(Weak::upgrade) {
+            return Ok(log);
+        }
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(&file)
+            .map_err(|error| match error {
+                redb::DatabaseError::DatabaseAlreadyOpen => in_use(&name, dir),
+                error => error::of(doing(), error),
+            })?;
+        let log = Arc::new(Self::begin(database, name.clone())?);
+        let owner = fs::write(dir.join(OWNER), std::process::id().to_string());
+        owner.map_err(|error| AdapterError::from_io(doing(), error))?;
+        open.retain(|_, log| log.strong_count() > 0);
+        open.insert(path, Arc::downgrade(&log));
+        Ok(log)
+    }
+
+    /// Over any storage: for tests that cut its power.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or is damaged.
+    pub fn with_backend(backend: impl StorageBackend) -> Result<Arc<Self>, AdapterError> {
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+            .map_err(|error| error::of("cannot open the log", error))?;
+        Ok(Arc::new(Self::begin(database, "the log".to_owned())?))
+    }
+
+    fn begin(database: Database, name: String) -> Result<Self, AdapterError> {
+        let log = Self {
+            database,
+            name,
+            version: watch::Sender::new(0),
+            consumers: Mutex::default(),
+            swept: AtomicI64::new(0),
+        };
+        // Every table is there from the beginning, so that readers need not ask.
+        log.change(true, |transaction| {
+            transaction.open_table(TOPICS)?;
+            transaction.open_table(PARTITIONS)?;
+            transaction.open_table(CHUNKS)?;
+            transaction.open_table(CONSUMERS)?;
+            Ok(())
+        })?;
+        log.sweep(now_ms())?;
+        Ok(log)
+    }
+
+    /// `embedded:DIR`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Changes with each commit of this process.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    fn change<T>(
+        &self,
+        durable: bool,
+        change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, AdapterError> {
+        let write = || {
+            let mut transaction = self.database.begin_write()?;
+            // After a crash the log is open again at once, however large it is.
+            transaction.set_quick_repair(true);
+            if !durable {
+                transaction.set_durability(Durability::None)?;
+            }
+            let result = change(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        let result = write().map_err(|error: redb::Error| {
+            error::of(format_args!("cannot write {}", self.name), error)
+        })?;
+        self.version.send_modify(|version| *version += 1);
+        Ok(result)
+    }
+
+    fn doing_read(&self) -> String {
+        format!("cannot read {}", self.name)
+    }
+
+    /// Does all of it, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// Nothing of it was done; what was committed before stands.
+    pub fn commit(&self, append: &Append<'_>) -> Result<(), AdapterError> {
+        let now = now_ms();
+        self.change(!append.not_durable, |transaction| {
+            write_records(transaction, append, now)?;
+            let mut consumers = transaction.open_table(CONSUMERS)?;
+            for (consumer, at) in &append.positions {
+                consumers.insert(
+                    (&**consumer, at.topic, at.partition),
+                    (at.next, at.handed, at.begun),
+                )?;
+            }
+            drop(consumers);
+            remove(transaction, &append.removals)
+        })?;
+        let swept = self.swept.load(Ordering::Relaxed);
+        if now - swept > SWEEP_EVERY_MS {
+            self.sweep(now)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is too old out of every topic that says so.
+    fn sweep(&self, now: i64) -> Result<(), AdapterError> {
+        self.swept.store(now, Ordering::Relaxed);
+        if self
+            .topics()?
+            .iter()
+            .all(|topic| topic.retention == Retention::default())
+        {
+            return Ok(());
+        }
+        self.change(true, |transaction| {
+            let topics = transaction.open_table(TOPICS)?;
+            let mut partitions = transaction.open_table(PARTITIONS)?;
+            let mut chunks = transaction.open_table(CHUNKS)?;
+            let rows: Vec<TopicRow> = topics
+                .iter()?
+                .map(|row| Ok(row?.1.value()))
+                .collect::<Result<_, redb::Error>>()?;
+            for topic in rows {
+                let of = (topic.0, 0)..=(topic.0, u32::MAX);
+                let own: Vec<((u32, u32), PartitionRow)> = partitions
+                    .range(of)?
+                    .map(|row| row.map(|(key, value)| (key.value(), value.value())))
+                    .collect::<Result<_, _>>()?;
+                for (key, mut partition) in own {
+                    retain(&mut chunks, key, &mut partition, retention(topic), now)?;
+                    partitions.insert(key, partition)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes a topic with partitions from 0 on, or changes what it keeps and adds partitions.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn create_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        retention: Option<Retention>,
+    ) -> Result<(), AdapterError> {
+        self.change(true, |transaction| {
+            let mut topics = transaction.open_table(TOPICS)?;
+            let row = topic_row(&mut topics, name)?;
+            if let Some(keep) = retention {
+                let age = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
+                topics.insert(name, (row.0, age, keep.bytes, keep.records))?;
+            }
+            let mut table = transaction.open_table(PARTITIONS)?;
+            for number in 0..partitions.max(1) {
+                if table.get((row.0, number))?.is_none() {
+                    table.insert((row.0, number), (0, 0, 0, 0))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Every topic, by name.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn topics(&self) -> Result<Vec<Topic>, AdapterError> {
+        let read = || -> Result<Vec<Topic>, redb::Error> {
+            let transaction = self.database.begin_read()?;
+            let partitions = transaction.open_table(PARTITIONS)?;
+            let mut topics = Vec::new();
+            for row in transaction.open_table(TOPICS)?.iter()? {
+                let (name, row) = row?;
+                let row = row.value();
+                let mut own = Vec::new();
+                for partition in partitions.range((row.0, 0)..=(row.0, u32::MAX))? {
+                    let (key, value) = partition?;
+                    let (first, next, records, bytes) = value.value();
+                    own.push(Partition {
+                        number: key.value().1,
+                        first,
+                        next,
+                        records,
+                        bytes,
+                    });
+                }
+                topics.push(Topic {
+                    name: name.value().into(),
+                    retention: retention(row),
+                    partitions: own,
+                    id: row.0,
+                });
+            }
+            Ok(topics)
+        };
+        read().map_err(|error| error::of(self.doing_read(), error))
+    }
+
+    /// Records of a partition from an offset on: as many as are wanted, and none more once there are so many bytes.
+    pub(super) fn read(
+        &self,
+        topic: (&Arc<str>, u32),
+        partition: u32,
+        from: u64,
+        records: usize,
+        bytes: usize,
+    ) -> Result<Vec<Arc<Record>>, AdapterError> {
+        let (name, id) = topic;
+        let read = || -> Result<Option<Vec<Arc<Record>>>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(CHUNKS)?;
+            let before = table
+                .range((id, partition, 0)..=(id, partition, from))?
+                .next_back();
+            let first = match before {
+                Some(row) => row?.0.value().2,
+                None => from,
+            };
+            let (mut found, mut size) = (Vec::new(), 0);
+            for row in table.range((id, partition, first)..=(id, partition, u64::MAX))? {
+                let (key, row) = row?;
+                let row = Bytes::copy_from_slice(row.value());
+                let Some(chunk) = chunk::read(row, key.value().2, from, name, partition) else {
+                    return Ok(None);
+                };
+                for record in chunk {
+                    if found.len() >= records || size >= bytes && !found.is_empty() {
+                        return Ok(Some(found));
+                    }
+                    size += record.weight();
+                    found.push(record);
+                }
+            }
+            Ok(Some(found))
+        };
+        read()
+            .map_err(|error| error::of(self.doing_read(), error))?
+            .ok_or_else(|| {
+                AdapterError::new(
+                    AdapterErrorKind::Corrupt,
+                    format!(
+                        "{}: topic {name}, partition {partition} is damaged after offset {from}",
+                        self.doing_read()
+                    ),
+                )
+            })
+    }
+
+    /// Where a consumer is, by topic number and partition.
+    pub(super) fn positions(
+        &self,
+        consumer: &str,
+    ) -> Result<HashMap<(u32, u32), Position>, AdapterError> {
+        let read = || -> Result<_, redb::Error> {
+            let table = self.database.begin_read()?.open_table(CONSUMERS)?;
+            let mut positions = HashMap::new();
+            for row in table.range((consumer, 0, 0)..=(consumer, u32::MAX, u32::MAX))? {
+                let (key, row) = row?;
+                let ((_, topic, partition), (next, handed, begun)) = (key.value(), row.value());
+                let position = Position {
+                    topic,
+                    partition,
+                    next,
+                    handed,
+                    begun,
+                };
+                positions.insert((topic, partition), position);
+            }
+            Ok(positions)
+        };
+        read().map_err(|error| error::of(self.doing_read(), error))
+    }
+
+    /// Where a consumer is in one partition, if it has a position there.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn position(
+        &self,
+        consumer: &str,
+        topic: &Topic,
+        partition: u32,
+    ) -> Result<Option<Position>, AdapterError> {
+        Ok(self.positions(consumer)?.remove(&(topic.id, partition)))
+    }
+
+    /// How far a consumer is behind in the topics that it reads.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn lag(&self, consumer: &str, topics: &TopicPatterns) -> Result<crate::Lag, AdapterError> {
+        let positions = self.positions(consumer)?;
+        let mut lag = crate::Lag::default();
+        for topic in self
+            .topics()?
+            .iter()
+            .filter(|topic| topics.matches(&topic.name))
+        {
+            for partition in &topic.partitions {
+                let at = positions.get(&(topic.id, partition.number));
+                let next = at.map_or(partition.first, |at| at.next.max(partition.first));
+                let behind = partition.next.saturating_sub(next);
+                lag.records += behind;
+                let name = format!("{}/{}", topic.name, partition.number);
+                lag.partitions.push((name.into(), behind));
+            }
+        }
+        Ok(lag)
+    }
+
+    fn in_use(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.consumers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a consumer's name, so that two sources do not move one position.
+    pub(super) fn claim(self: &Arc<Self>, consumer: &str) -> Result<Claim, AdapterError> {
+        if !self.in_use().insert(consumer.to_owned()) {
+            return Err(AdapterError::new(
+                AdapterErrorKind::InUse,
+                format!(
+                    "{} is being read for consumer {consumer} already; give this one another name: ?consumer=NAME",
+                    self.name
+                ),
+            ));
+        }
+        Ok(Claim {
+            log: self.clone(),
+            consumer: consumer.into(),
+        })
+    }
+}
+
+/// A consumer's name, taken until this is dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    log: Arc<Log>,
+    pub(super) consumer: Arc<str>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.log.in_use().remove(&*self.consumer);
+    }
+}
+
+fn in_use(name: &str, dir: &Path) -> AdapterError {
+    let owner = fs::read_to_string(dir.join(OWNER)).unwrap_or_default();
+    let whose = match owner.trim() {
+        "" => "another process has it open".to_owned(),
+        pid => format!("another process has it open (it said to be {pid})"),
+    };
+    AdapterError::new(
+        AdapterErrorKind::InUse,
+        format!("cannot open {name}: {whose}; a folder of topics belongs to one process at a time"),
+    )
+}
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,415 @@
+//! Folders of topics from the command line: sent to, run between, looked at, redriven, replayed; and killed.
+
+use std::collections::HashSet;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::Desk;
+
+/// Fails on every record whose value begins with `b`, in words that name the module.
+const PICKY: &str = r#"(module
+  (memory (export "memory") 4)
+  (func (export "allocate") (param i32) (result i32) (i32.const 65536))
+  (func (export "transform") (param $at i32) (param $length i32) (result i32)
+    (if (i32.and (i32.gt_s (local.get $length) (i32.const 1)) (i32.eq (i32.load8_u (i32.add (local.get $at) (i32.const 1))) (i32.const 98)))
+      (then (return (i32.const -1))))
+    (i32.store (i32.const 1024) (local.get $length))
+    (memory.copy (i32.const 1028) (local.get $at) (local.get $length))
+    (i32.const 1024)))"#;
+
+fn desk() -> Desk {
+    let desk = Desk::new();
+    desk.module("picky", PICKY).put(
+        "etl.toml",
+        r#"
+[[pipelines]]
+pipeline_id = "p"
+error_handling = "SendToDeadLetter"
+[[pipelines.stages]]
+priority = 3
+[[pipelines.stages.modules]]
+module_id = "picky"
+topic_filters = [{ filter_type = "Exact", pattern = "in" }]
+"#,
+    );
+    desk
+}
+
+fn lines(count: usize) -> String {
+    let line = |n: usize| {
+        format!(
+            "{{\"topic\":\"in\",\"partition\":{},\"key\":\"{n}\",\"value\":{n}}}\n",
+            n % 3
+        )
+    };
+    (0..count).map(line).collect()
+}
+
+const WITHIN: [&str; 6] = [
+    "run",
+    "etl.toml",
+    "--from",
+    "embedded:data?topics=in",
+    "--to",
+    "embedded:data?prefix=out.",
+];
+
+fn objects(text: &str) -> Vec<Value> {
+    let object = |line| serde_json::from_str(line).expect("JSON");
+    text.lines().map(object).collect()
+}
+
+#[test]
+fn from_topic_to_topic() {
+    let desk = desk();
+    desk.etl(&["topics", "embedded:data"])
+        .ends_with(1)
+        .complains(&["there are no topics in data; --create makes it a place for some"]);
+    desk.etl(&[
+        "topics",
+        "embedded:data",
+        "--create",
+        "in",
+        "--partitions",
+        "3",
+        "--keep-age",
+        "7d",
+    ])
+    .ends_with(0);
+    desk.etl_with_input(&["send", "--to", "embedded:data"], lines(100).as_bytes())
+        .ends_with(0)
+        .complains(&["100 records sent to embedded:data"]);
+    desk.etl(&WITHIN)
+        .ends_with(0)
+        .complains(&["100 records in, 100 out"]);
+    desk.etl(&WITHIN)
+        .ends_with(0)
+        .complains(&["0 records in, 0 out"]);
+
+    let topics = objects(
+        &desk
+            .etl(&["topics", "embedded:data", "--json"])
+            .ends_with(0)
+            .stdout,
+    );
+    let shown: Vec<_> = topics
+        .iter()
+        .map(|t| (&t["name"], &t["partitions"], &t["records"], &t["keeps"]))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            (&json!("in"), &json!(3), &json!(100), &json!("604800 s")),
+            (&json!("out.in"), &json!(3), &json!(100), &json!("")),
+        ]
+    );
+    let text = desk.etl(&["topics", "embedded:data"]).ends_with(0).stdout;
+    assert!(text.starts_with("topic   partitions  records"), "{text}");
+
+    let last = desk
+        .etl(&["tail", "embedded:data", "out.*", "--from", "-1"])
+        .ends_with(0);
+    let values: HashSet<u64> = objects(&last.stdout)
+        .iter()
+        .map(|r| r["value"].as_u64().expect("a number"))
+        .collect();
+    assert_eq!(values, HashSet::from([97, 98, 99]));
+    // What tail prints can be sent.
+    let all = desk
+        .etl(&["tail", "embedded:data", "out.in", "--count", "7"])
+        .ends_with(0);
+    desk.etl_with_input(&["send", "--to", "file:copy"], all.stdout.as_bytes())
+        .ends_with(0);
+    assert_eq!(desk.read("copy").lines().count(), 7);
+}
+
+#[test]
+fn lines_that_are_none_are_named_and_the_others_sent() {
+    let desk = desk();
+    let said = desk
+        .etl_with_input(
+            &["send", "--to", "embedded:data", "--create"],
+            b"{\"topic\":\"t\"}\nnonsense\n{\"topic\":\"\"}\n",
+        )
+        .ends_with(1)
+        .complains(&["stdin:2: not JSON", "1 record sent", "2 lines not sent"]);
+    assert_eq!(said.stdout, "");
+    desk.etl_with_input(
+        &["send", "--to", "embedded:data", "--topic", "logs", "--raw"],
+        b"any text\n{\"a\":1}\n",
+    )
+    .ends_with(0);
+    let logs = objects(
+        &desk
+            .etl(&["tail", "embedded:data", "logs"])
+            .ends_with(0)
+            .stdout,
+    );
+    assert_eq!(logs[0]["value_base64"], "YW55IHRleHQ=");
+    assert_eq!(logs[1]["value"], json!({"a": 1}));
+}
+
+/// A second process is told who has the folder, and the first goes on.
+#[test]
+fn a_folder_belongs_to_one_process() {
+    let desk = desk();
+    desk.etl_with_input(
+        &["send", "--to", "embedded:data", "--create"],
+        lines(3).as_bytes(),
+    )
+    .ends_with(0);
+    let first = desk
+        .command(&[
+            "run",
+            "etl.toml",
+            "--from",
+            "embedded:data?topics=in&follow",
+            "--to",
+            "-",
+        ])
+        .spawn()
+        .expect("etl starts");
+    let mut first = Killed(first);
+    let refused = wait_for(|| {
+        let said = desk.etl(&["topics", "embedded:data"]);
+        (said.code == Some(1)).then_some(said)
+    });
+    refused.complains(&[
+        "cannot open embedded:data: another process has it open (it said to be",
+        "belongs to one process at a time",
+    ]);
+    first.kill();
+    desk.etl(&["topics", "embedded:data"]).ends_with(0);
+}
+
+#[test]
+fn dead_letters_go_back_and_are_parked_in_the_end() {
+    let desk = desk();
+    let bad = "{\"topic\":\"in\",\"key\":\"k\",\"headers\":{\"h\":[\"1\",\"2\"]},\"timestamp\":17,\"value\":\"bad\"}\n";
+    desk.etl_with_input(
+        &["send", "--to", "embedded:data", "--create"],
+        (lines(5) + bad).as_bytes(),
+    )
+    .ends_with(0);
+    desk.etl(&WITHIN)
+        .ends_with(0)
+        .complains(&["1 dead-lettered"]);
+    let redrive = |more: &[&str]| {
+        let arguments = [
+            &[
+                "redrive",
+                "--from",
+                "embedded:data",
+                "--topic",
+                "out.in.dlq",
+                "--attempts",
+                "2",
+                "--json",
+            ],
+            more,
+        ]
+        .concat();
+        objects(&desk.etl(&arguments).ends_with(0).stdout).remove(0)
+    };
+    let looked = redrive(&["--dry-run"]);
+    assert_eq!(
+        (&looked["selected"], &looked["redriven"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(looked["reasons"][0]["module"], "picky");
+    assert_eq!(looked["reasons"][0]["count"], 1);
+    assert_eq!(redrive(&["--module", "other"])["others"], 1);
+    assert_eq!(redrive(&["--kind", "Timeout"])["selected"], 0);
+    for round in 1..=2 {
+        let done = redrive(&["--module", "picky", "--since", "1h"]);
+        assert_eq!(
+            (&done["redriven"], &done["parked"]),
+            (&json!(1), &json!(0)),
+            "{done}"
+        );
+        let back = objects(
+            &desk
+                .etl(&["tail", "embedded:data", "in", "--from", "-1"])
+                .stdout,
+        );
+        let back = back
+            .iter()
+            .find(|record| record["value"] == "bad")
+            .expect("it is back");
+        assert_eq!(
+            back["headers"],
+            json!({"h": ["1", "2"], "etl-redrive-attempts": round.to_string()})
+        );
+        assert_eq!(
+            (&back["key"], &back["timestamp"]),
+            (&json!("k"), &json!(17))
+        );
+        desk.etl(&WITHIN)
+            .ends_with(0)
+            .complains(&["1 dead-lettered"]);
+    }
+    assert_eq!(redrive(&[])["parked"], 1);
+    assert_eq!(redrive(&[])["selected"], 0);
+    let parked = objects(
+        &desk
+            .etl(&["tail", "embedded:data", "out.in.dlq.parked"])
+            .ends_with(0)
+            .stdout,
+    );
+    assert_eq!(parked[0]["headers"]["etl-dlq-module"], "picky");
+}
+
+#[test]
+fn a_dead_letter_fails_again_with_the_module_that_it_names() {
+    let desk = desk();
+    desk.put("in.ndjson", "{\"topic\":\"in\",\"value\":\"bad\"}\n");
+    let run = [
+        "run",
+        "etl.toml",
+        "--from",
+        "file:in.ndjson",
+        "--to",
+        "file:out",
+        "--dead-letters",
+        "file:failed",
+    ];
+    desk.etl(&run).ends_with(0);
+    let replay = ["replay", "etl.toml", "--dead-letter", "file:failed"];
+    let said = desk.etl(&replay).ends_with(0);
+    for part in [
+        "picky of pipeline p (the recorded version)",
+        "step 1: p, priority 3, picky: failed",
+        "it fails in the same way",
+    ] {
+        assert!(said.stdout.contains(part), "{}", said.stdout);
+    }
+    // A version that is mended is another one: it is not taken for the recorded one.
+    let picky = std::fs::read(desk.path("modules/picky.wasm")).expect("reads");
+    desk.module("picky", &PICKY.replace("(i32.const 98)", "(i32.const 0)"));
+    desk.etl(&replay)
+        .ends_with(1)
+        .complains(&["no file has the SHA-256"]);
+    let said = desk
+        .etl(&[&replay[..], &["--any-version"]].concat())
+        .ends_with(1);
+    assert!(
+        said.stdout.contains("it does not fail any more"),
+        "{}",
+        said.stdout
+    );
+    desk.put("modules/picky-old.wasm", picky);
+    desk.etl(&replay).ends_with(0);
+}
+
+/// The short form of `cargo xtask chaos`: workers are killed, and within one folder every record still comes out once.
+#[test]
+fn kill_9_loses_nothing_and_repeats_nothing() {
+    let desk = desk();
+    desk.etl_with_input(
+        &["send", "--to", "embedded:data", "--create"],
+        lines(20_000).as_bytes(),
+    )
+    .ends_with(0);
+    let mut kills = 0;
+    for life in 1_u64.. {
+        let arguments = [
+            &WITHIN[..],
+            &["--in-flight", "500", "--batch", "50", "--quiet"],
+        ]
+        .concat();
+        let mut worker = Killed(desk.command(&arguments).spawn().expect("etl starts"));
+        if life > 6 {
+            assert!(worker.0.wait().expect("ends").success());
+            break;
+        }
+        // Somewhere between its first steps and the middle of its work.
+        std::thread::sleep(Duration::from_millis(60 + life * 37 % 160));
+        if let Some(ended) = worker.0.try_wait().expect("can be asked") {
+            assert!(ended.success());
+            break;
+        }
+        worker.kill();
+        kills += 1;
+    }
+    assert!(kills > 0, "it was over before anything was killed");
+    let out = objects(
+        &desk
+            .etl(&["tail", "embedded:data", "out.in"])
+            .ends_with(0)
+            .stdout,
+    );
+    let numbers: Vec<u64> = out
+        .iter()
+        .map(|record| record["value"].as_u64().expect("a number"))
+        .collect();
+    assert_eq!(numbers.len(), 20_000);
+    for partition in 0..3 {
+        let own: Vec<u64> = numbers
+            .iter()
+            .copied()
+            .filter(|n| n % 3 == partition)
+            .collect();
+        let expected: Vec<u64> = (0..20_000).filter(|n| n % 3 == partition).collect();
+        assert!(
+            own == expected,
+            "partition {partition} is in order, each record once"
+        );
+    }
+}
+
+/// Ends its process however the test ends.
+struct Killed(Child);
+
+impl Killed {
+    fn kill(&mut self) {
+        // It may have ended meanwhile.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < until, "it does not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn tail_follows_a_folder_that_others_write_to() {
+    let desk = desk();
+    desk.etl_with_input(
+        &["send", "--to", "embedded:data", "--create"],
+        lines(2).as_bytes(),
+    )
+    .ends_with(0);
+    let mut follower = desk
+        .command(&["tail", "embedded:data", "in", "--follow", "--count", "5"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("etl starts");
+    // It may be looking just then.
+    wait_for(|| {
+        let said = desk.etl_with_input(&["send", "--to", "embedded:data"], lines(3).as_bytes());
+        (said.code == Some(0)).then_some(())
+    });
+    let until = Instant::now() + Duration::from_secs(60);
+    while follower.try_wait().expect("can be asked").is_none() {
+        assert!(Instant::now() < until, "it does not see what was sent");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = follower.wait_with_output().expect("ends");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 5);
+}
