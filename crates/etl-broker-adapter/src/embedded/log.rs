@@ -187,13 +187,19 @@ impl Log {
         if let Some(log) = open.get(&path).and_then(Weak::upgrade) {
             return Ok(log);
         }
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(&file)
-            .map_err(|error| match error {
-                redb::DatabaseError::DatabaseAlreadyOpen => in_use(&name, dir),
-                error => error::of(doing(), error),
-            })?;
+        let failed = |error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => in_use(&name, dir),
+            error => error::of(doing(), error),
+        };
+        if !file.exists() {
+            // Made under another name, so that there is never half of one, whenever the power goes.
+            let making = dir.join(format!("{FILE}.{}", std::process::id()));
+            drop(Database::create(&making).map_err(failed)?);
+            fs::rename(&making, &file).map_err(|error| AdapterError::from_io(doing(), error))?;
+        }
+        let mut builder = Database::builder();
+        let database = builder.set_cache_size(CACHE_BYTES).open(&file);
+        let database = database.map_err(failed)?;
         let log = Arc::new(Self::begin(database, name.clone())?);
         let owner = fs::write(dir.join(OWNER), std::process::id().to_string());
         owner.map_err(|error| AdapterError::from_io(doing(), error))?;

@@ -60,7 +60,7 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
         (&["run", "c.toml", "--from", "-"], "--to <URL>"),
         (
             &["run", "c.toml", "--from", "nats://localhost", "--to", "-"],
-            "unknown scheme `nats` in `nats://localhost`: there is `file:PATH`, and `-`",
+            "unknown scheme `nats` in `nats://localhost`: there are `file:PATH`, `embedded:DIR`, and `-`",
         ),
         (
             &["run", "c.toml", "--from", "in.ndjson", "--to", "-"],
