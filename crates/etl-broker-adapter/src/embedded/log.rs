@@ -195,7 +195,12 @@ impl Log {
             // Made under another name, so that there is never half of one, whenever the power goes.
             let making = dir.join(format!("{FILE}.{}", std::process::id()));
             drop(Database::create(&making).map_err(failed)?);
-            fs::rename(&making, &file).map_err(|error| AdapterError::from_io(doing(), error))?;
+            // A link, unlike renaming, never takes the place of what somebody else made meanwhile.
+            let linked = match fs::hard_link(&making, &file) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+                _ => fs::remove_file(&making).and_then(|()| keep_names(&path)),
+            };
+            linked.map_err(|error| AdapterError::from_io(doing(), error))?;
         }
         let mut builder = Database::builder();
         let database = builder.set_cache_size(CACHE_BYTES).open(&file);
@@ -562,6 +567,15 @@ fn in_use(name: &str, dir: &Path) -> AdapterError {
         AdapterErrorKind::InUse,
         format!("cannot open {name}: {whose}; a folder of topics belongs to one process at a time"),
     )
+}
+
+/// Makes sure that the file's name in the folder, and the folder's in the one above, outlive a power cut as the file does.
+fn keep_names(dir: &Path) -> std::io::Result<()> {
+    fs::File::open(dir)?.sync_all()?;
+    match dir.parent() {
+        Some(above) => fs::File::open(above)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn now_ms() -> i64 {

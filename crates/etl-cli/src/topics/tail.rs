@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
+use std::time::Duration;
 
-use etl_broker_adapter::{Demand, Pulled, line};
+use etl_broker_adapter::{AdapterErrorKind, Demand, Pulled, line};
 use etl_orchestrator::Record;
 
-use super::{TailOptions, block_on, connect};
+use super::{TailOptions, block_on};
 use crate::exit::Exit;
 
 /// Runs the command.
@@ -20,7 +21,15 @@ pub fn tail(options: &TailOptions) -> Result<(), Exit> {
 }
 
 async fn print(options: &TailOptions) -> Result<(), Exit> {
-    let broker = connect(&options.url, false).await?;
+    let broker = loop {
+        match options.url.connect(false).await {
+            // Who follows has time: whoever has the folder now will give it back.
+            Err(error) if options.follow && error.kind() == AdapterErrorKind::InUse => {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            broker => break broker?,
+        }
+    };
     let mut source = broker
         .tail(&options.topics, options.from, options.follow)
         .await?;
