@@ -1,7 +1,10 @@
 //! `etl match`: topics in, the rules that match them out.
 
+mod arguments;
 mod rules;
 mod stats;
+
+pub use arguments::MatchOptions;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -12,7 +15,6 @@ use etl_broker_adapter::line::{Line, LineReader};
 use etl_filter::{Explanation, RuleSet, RuleSetBuilder};
 use serde_json::{Value, json};
 
-use crate::arguments::MatchOptions;
 use crate::exit::Exit;
 use crate::output::counted;
 use rules::{Problem, Rules};
