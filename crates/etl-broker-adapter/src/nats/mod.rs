@@ -3,6 +3,7 @@
 //! Subjects are topics. What of a record goes where in a message is in `mapping.rs`; what a URL may say is in [`NatsUrl`].
 
 mod connection;
+pub mod fleet;
 mod mapping;
 mod sink;
 mod source;

@@ -4,6 +4,7 @@
 mod desk;
 mod errors;
 mod faults;
+mod fleet;
 #[path = "../support/nats_server.rs"]
 mod nats_server;
 mod records;
