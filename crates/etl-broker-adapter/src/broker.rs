@@ -127,6 +127,8 @@ impl AdapterUrl {
     pub async fn connect(&self, create: bool) -> Result<Arc<dyn Broker>, AdapterError> {
         Ok(match self {
             Self::Standard | Self::File(_) => Arc::new(Lines(self.clone())),
+            #[cfg(feature = "nats")]
+            Self::Nats(url) => Arc::new(crate::nats::NatsBroker::open(url.clone(), create).await?),
             Self::Embedded(url) => {
                 let (dir, options) = (url.dir.clone(), embedded::OpenOptions { create });
                 let open = move || embedded::Log::open(&dir, options);

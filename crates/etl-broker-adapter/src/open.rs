@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::embedded::{EmbeddedSink, EmbeddedSource, Log, OpenOptions};
 use crate::file::{FileSink, FileSource, refuse_same_file, same_output};
+#[cfg(feature = "nats")]
+use crate::nats::{NatsSink, NatsSource};
 use crate::{AdapterError, AdapterErrorKind, AdapterUrl, Sink, Source};
 
 /// What to open.
@@ -54,6 +56,8 @@ pub async fn open(urls: &RunUrls) -> Result<Opened, AdapterError> {
                 move || EmbeddedSource::open(log, &url.consumer, url.topics, url.start, url.follow);
             Box::new(blocking(open).await?)
         }
+        #[cfg(feature = "nats")]
+        AdapterUrl::Nats(url) => Box::new(NatsSource::open(url.clone(), urls.create).await?),
         from => Box::new(FileSource::open(from, Some(urls.max_line_bytes))?),
     };
     let (sink, log) = sink_to(&urls.to, urls, source_log.as_ref()).await?;
@@ -101,9 +105,29 @@ async fn sink_to(
             }
             Box::new(sink)
         }
+        #[cfg(feature = "nats")]
+        (AdapterUrl::Nats(url), _) => {
+            Box::new(NatsSink::open(url.clone(), &source_name(&urls.from), urls.create).await?)
+        }
         (url, _) => Box::new(FileSink::create(url)?),
     };
     Ok((sink, log))
+}
+
+/// What positions of this source belong to, for a sink that tells by them what it has already: the same after a restart where positions are.
+#[cfg(feature = "nats")]
+fn source_name(from: &AdapterUrl) -> String {
+    match from {
+        // The stream is part of each partition's number.
+        AdapterUrl::Nats(_) => "etl".to_owned(),
+        AdapterUrl::Embedded(url) => {
+            let dir = std::path::absolute(&url.dir).unwrap_or_else(|_| url.dir.clone());
+            let number = crate::PartitionKey::of(&dir.to_string_lossy(), 0);
+            format!("etl-{:x}", number.0)
+        }
+        // A file that is read again is sent again.
+        _ => crate::nats::once(),
+    }
 }
 
 fn no_log() -> AdapterError {

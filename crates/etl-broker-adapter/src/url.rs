@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::embedded::EmbeddedUrl;
+#[cfg(feature = "nats")]
+use crate::nats::NatsUrl;
 use crate::{AdapterError, AdapterErrorKind};
 
 /// Where records come from or go to.
@@ -27,14 +29,17 @@ pub enum AdapterUrl {
     File(PathBuf),
     /// `embedded:DIR`: a folder of topics.
     Embedded(EmbeddedUrl),
+    /// `nats://HOST:PORT/STREAM`: a stream of NATS JetStream.
+    #[cfg(feature = "nats")]
+    Nats(NatsUrl),
 }
 
 impl AdapterUrl {
     /// The path, where the URL names a file.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Standard | Self::Embedded(_) => None,
             Self::File(path) => Some(path),
+            _ => None,
         }
     }
 }
@@ -52,9 +57,18 @@ impl FromStr for AdapterUrl {
                 "`{text}` is not a URL: write `file:{text}` for a file, or `-` for standard input and output"
             )));
         };
+        #[cfg(feature = "nats")]
+        if ["nats", "tls"].contains(&scheme) {
+            return NatsUrl::parse(text).map(Self::Nats);
+        }
         if !["file", "embedded"].contains(&scheme) {
+            let nats = if cfg!(feature = "nats") {
+                " `nats://HOST:PORT/STREAM`,"
+            } else {
+                ""
+            };
             return Err(invalid(format!(
-                "unknown scheme `{scheme}` in `{text}`: there are `file:PATH`, `embedded:DIR`, and `-` for standard input and output"
+                "unknown scheme `{scheme}` in `{text}`: there are `file:PATH`, `embedded:DIR`,{nats} and `-` for standard input and output"
             )));
         }
         let path = match rest.strip_prefix("//") {
@@ -84,6 +98,8 @@ impl fmt::Display for AdapterUrl {
             Self::Standard => f.write_str("-"),
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Embedded(url) => url.fmt(f),
+            #[cfg(feature = "nats")]
+            Self::Nats(url) => url.fmt(f),
         }
     }
 }

@@ -67,6 +67,10 @@ pub enum Command {
     Tail(TailOptions),
     Redrive(RedriveOptions),
     Replay(ReplayOptions),
+    #[cfg(feature = "nats")]
+    Push(crate::fleet::PushOptions),
+    #[cfg(feature = "nats")]
+    Fleet(crate::fleet::FleetOptions),
     /// Write what other programs need to watch this one
     #[command(subcommand)]
     Generate(GenerateCommand),

@@ -10,6 +10,8 @@ mod audit;
 mod configuration;
 mod exit;
 mod explain;
+#[cfg(feature = "nats")]
+mod fleet;
 mod generate;
 mod inspect;
 mod logging;
@@ -50,6 +52,10 @@ fn main() -> ExitCode {
         Command::Tail(options) => topics::tail(options),
         Command::Redrive(options) => redrive::redrive(options),
         Command::Replay(options) => replay::replay(options),
+        #[cfg(feature = "nats")]
+        Command::Push(options) => fleet::push(options),
+        #[cfg(feature = "nats")]
+        Command::Fleet(options) => fleet::show(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -37,7 +37,6 @@ impl FileSink {
         let doing = format!("cannot write {url}");
         let output = match url {
             AdapterUrl::Standard => Output::Standard(io::stdout()),
-            AdapterUrl::Embedded(_) => return Err(super::no_file(url)),
             AdapterUrl::File(path) => {
                 let mut options = OpenOptions::new();
                 options.write(true).create(true).truncate(false);
@@ -46,6 +45,7 @@ impl FileSink {
                     Err(error) => return Err(AdapterError::from_io(doing, error)),
                 }
             }
+            _ => return Err(super::no_file(url)),
         };
         let (jobs, queue) = mpsc::channel(BATCHES_AHEAD);
         let (failed, failure) = oneshot::channel();

@@ -46,7 +46,6 @@ impl FileSource {
         let doing = || format!("cannot read {url}");
         let (input, place, total): (Box<dyn Read + Send>, _, _) = match url {
             AdapterUrl::Standard => (Box::new(io::stdin()), "stdin".to_owned(), None),
-            AdapterUrl::Embedded(_) => return Err(super::no_file(url)),
             AdapterUrl::File(path) => {
                 let file = File::open(path).map_err(|e| AdapterError::from_io(doing(), e))?;
                 let metadata = file
@@ -61,6 +60,7 @@ impl FileSource {
                 let total = metadata.is_file().then_some(metadata.len());
                 (Box::new(file), path.display().to_string(), total)
             }
+            _ => return Err(super::no_file(url)),
         };
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let mut reading = Reading {

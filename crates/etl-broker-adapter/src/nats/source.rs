@@ -5,7 +5,7 @@
 //! record that the server gives out again meanwhile, because it was paused or restarted, is recognised and not processed twice.
 //!
 //! A subject is a partition. Records of one come in the order of the stream; those that another worker had and lost come when the server
-//! gives them out again, which is later. A record that comes for the third time is suspected of killing workers: it is given out alone, when
+//! gives them out again, which is later. A record that comes for the fourth time is suspected of killing workers: it is given out alone, when
 //! nothing else is in hand, and as long as there are such records the server is asked for one at a time, so that neighbours are
 //! not counted among the suspects.
 //!
@@ -197,6 +197,6 @@ impl Source for NatsSource {
 }
 
 /// The partition of a subject in a stream. With the stream's name, so that message ids made of it are of this stream alone.
-fn partition(stream: &str, subject: &str) -> PartitionKey {
+pub(super) fn partition(stream: &str, subject: &str) -> PartitionKey {
     PartitionKey::of(&format!("{stream} {subject}"), 0)
 }

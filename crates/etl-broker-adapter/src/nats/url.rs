@@ -246,6 +246,11 @@ impl NatsUrl {
         Ok(())
     }
 
+    /// After how many deliveries a record shall be a dead letter, where the URL says so.
+    pub fn max_deliveries(&self) -> Option<u32> {
+        self.max_deliver
+    }
+
     /// The stream or fleet that the path names.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()

@@ -15,6 +15,7 @@ pub use suite::{CHECKS, Check};
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use etl_orchestrator::Record;
@@ -54,6 +55,8 @@ pub trait Place: Send + Sync {
 pub struct Abilities {
     /// What is not acknowledged comes again, and what is does not.
     pub redelivers: bool,
+    /// What comes again to the next reader comes in its order, and before what is newer.
+    pub redelivers_in_order: bool,
     /// Partitions of a topic have numbers, and a record keeps its own.
     pub partitions: bool,
     /// A partition that is paused is left out of what is pulled.
@@ -77,6 +80,7 @@ impl Abilities {
     pub const fn all() -> Self {
         Self {
             redelivers: true,
+            redelivers_in_order: true,
             partitions: true,
             pauses: true,
             binary_headers: true,
@@ -107,18 +111,19 @@ pub async fn conformance<P: Place>(mut make: impl AsyncFnMut() -> P) {
     }
 }
 
-/// Records as outputs, each of a partition of its topic.
+/// Records as outputs, each of a partition of its topic, and each at a position of its own: to a sink that recognises what it has, the same position
+/// would be the same record.
 pub fn outputs(records: impl IntoIterator<Item = Record>) -> Outputs {
-    let records = records.into_iter().zip(0..);
-    let output = |(record, position): (Record, u64)| Output {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let output = |record: Record| Output {
         origin: Origin {
             partition: PartitionKey::of(&record.topic, record.partition),
-            position,
+            position: NEXT.fetch_add(1, Ordering::Relaxed),
             index: 0,
         },
         record: Arc::new(record),
     };
-    records.map(output).collect()
+    records.into_iter().map(output).collect()
 }
 
 /// Writes and confirms.

@@ -205,6 +205,15 @@ async fn partitions_keep_their_numbers(place: &dyn Place) {
     assert_eq!(keys.values().collect::<HashSet<_>>().len(), 3);
 }
 
+/// Numbers that came again, sorted where the place promises no order of them.
+fn came(place: &dyn Place, items: &[Item]) -> Vec<String> {
+    let mut numbers = values(items);
+    if !place.abilities().redelivers_in_order {
+        numbers.sort_by_key(|number| number.parse::<u64>().ok());
+    }
+    numbers
+}
+
 async fn what_is_acknowledged_stays_away(place: &dyn Place) {
     write(&mut *sink(place).await, numbered("suite.a", 0..20)).await;
     let mut from = source(place, &["suite.a"]).await;
@@ -218,7 +227,7 @@ async fn what_is_acknowledged_stays_away(place: &dyn Place) {
     let mut again = source(place, &["suite.a"]).await;
     let rest = pull(&mut *again, 8).await;
     assert_eq!(
-        values(&rest),
+        came(place, &rest),
         (12..20).map(|n| n.to_string()).collect::<Vec<_>>()
     );
     again.ack(&tokens(&rest)).await.expect("acknowledges");
@@ -240,7 +249,7 @@ async fn what_is_not_acknowledged_comes_again(place: &dyn Place) {
     let mut again = source(place, &["suite.a"]).await;
     let items = pull(&mut *again, 10).await;
     assert_eq!(
-        values(&items),
+        came(place, &items),
         (0..10).map(|n| n.to_string()).collect::<Vec<_>>()
     );
     assert!(items[0].redelivered >= 1, "it says that it came before");
@@ -361,7 +370,7 @@ async fn positions_and_records_outlive_a_restart(place: &dyn Place) {
     let mut again = source(place, &["suite.a"]).await;
     let rest = pull(&mut *again, 6).await;
     assert_eq!(
-        values(&rest),
+        came(place, &rest),
         (6..12).map(|n| n.to_string()).collect::<Vec<_>>()
     );
 }

@@ -53,7 +53,8 @@ async fn killed_and_started_again() {
     stored(&server, "OUT", COUNT).await;
     assert_eq!(worker.stop().await.expect("no error"), Ended::Stopped);
     let records = desk::contents(&to, COUNT as usize).await;
-    desk::all_once_in_order(&records, COUNT);
+    // What was on its way when the server went comes again behind what follows it.
+    desk::all_once(&records, COUNT);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +76,8 @@ async fn paused_for_longer_than_the_ack_wait() {
     stored(&server, "OUT", COUNT).await;
     assert_eq!(worker.stop().await.expect("no error"), Ended::Stopped);
     let records = desk::contents(&to, COUNT as usize).await;
-    desk::all_once_in_order(&records, COUNT);
+    // What was on its way when the server went comes again behind what follows it.
+    desk::all_once(&records, COUNT);
 }
 
 #[tokio::test(flavor = "multi_thread")]

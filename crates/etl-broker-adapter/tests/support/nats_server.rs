@@ -136,6 +136,14 @@ impl NatsServer {
         }
     }
 
+    /// Ends it as an operator would.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+    }
+
     /// Starts it again, on the same port with the same store.
     pub fn restart(&mut self) {
         self.kill();

@@ -36,9 +36,15 @@ struct Desk(PathBuf);
 
 impl Desk {
     fn new() -> Result<Self, Exit> {
-        let path = std::env::temp_dir().join(format!("etl-fleet-{}-{}", std::process::id(), super::now_ms()));
+        let path = std::env::temp_dir().join(format!(
+            "etl-fleet-{}-{}",
+            std::process::id(),
+            super::now_ms()
+        ));
         let made = std::fs::create_dir_all(&path);
-        made.map_err(|error| Exit::failed(format_args!("cannot make {}: {error}", path.display())))?;
+        made.map_err(|error| {
+            Exit::failed(format_args!("cannot make {}: {error}", path.display()))
+        })?;
         Ok(Self(path))
     }
 
@@ -56,7 +62,11 @@ impl Drop for Desk {
 
 impl Member {
     /// Joins a fleet and loads its configuration. One that cannot be used here is reported, and ends the program.
-    pub async fn join(url: NatsUrl, deny_warnings: bool, json: bool) -> Result<(Self, Loaded), Exit> {
+    pub async fn join(
+        url: NatsUrl,
+        deny_warnings: bool,
+        json: bool,
+    ) -> Result<(Self, Loaded), Exit> {
         let fleet = Fleet::open(&url, false).await?;
         let (host, pid) = (super::host(), std::process::id());
         let report = WorkerReport {
@@ -97,10 +107,18 @@ impl Member {
         configuration::refuse(report, self.json)
     }
 
-    async fn load(&self, revision: u64, bundle: &Bundle) -> Result<Result<Loaded, Report>, AdapterError> {
+    async fn load(
+        &self,
+        revision: u64,
+        bundle: &Bundle,
+    ) -> Result<Result<Loaded, Report>, AdapterError> {
         self.fleet.download(bundle, &self.desk.modules()).await?;
         let options = LoadOptions::default().deny_warnings(self.deny_warnings);
-        bundle.load(&self.desk.0.join(revision.to_string()), &self.desk.modules(), &options)
+        bundle.load(
+            &self.desk.0.join(revision.to_string()),
+            &self.desk.modules(),
+            &options,
+        )
     }
 
     /// Follows the fleet until it is dropped.
@@ -152,7 +170,8 @@ impl Member {
         let loaded = self.load(revision, &bundle).await?;
         let engine = orchestrator.clone();
         // Compiling modules takes its time, and records go on meanwhile.
-        let done = tokio::task::spawn_blocking(move || loaded.and_then(|loaded| engine.reload(loaded)));
+        let done =
+            tokio::task::spawn_blocking(move || loaded.and_then(|loaded| engine.reload(loaded)));
         let Ok(done) = done.await else {
             tracing::error!("loading a revision ended by itself");
             return Ok(());
@@ -164,7 +183,9 @@ impl Member {
                 self.report.revision = revision;
                 self.report.refused = None;
                 if json {
-                    eprintln!("{{\"reloaded\":true,\"revision\":{revision},\"generation\":{generation}}}");
+                    eprintln!(
+                        "{{\"reloaded\":true,\"revision\":{revision},\"generation\":{generation}}}"
+                    );
                 } else {
                     eprintln!("etl: revision {revision} of the fleet: generation {generation}");
                 }
@@ -174,7 +195,9 @@ impl Member {
                 self.report.refused = Some(refusal(revision, &report));
                 let (generation, own) = (orchestrator.generation(), self.report.revision);
                 if json {
-                    eprintln!("{{\"reloaded\":false,\"revision\":{revision},\"generation\":{generation}}}");
+                    eprintln!(
+                        "{{\"reloaded\":false,\"revision\":{revision},\"generation\":{generation}}}"
+                    );
                 } else {
                     eprintln!(
                         "etl: revision {revision} of the fleet cannot be used here: revision {own}, generation {generation} goes on"
@@ -186,13 +209,21 @@ impl Member {
     }
 
     /// Says how the worker is. A server that does not listen hears it next time.
-    async fn tell(&mut self, orchestrator: Option<&Arc<Orchestrator>>, counters: Option<&Counters>) {
+    async fn tell(
+        &mut self,
+        orchestrator: Option<&Arc<Orchestrator>>,
+        counters: Option<&Counters>,
+    ) {
         self.report.at = super::now_ms();
         if let Some(orchestrator) = orchestrator {
             let health = orchestrator.health();
             self.report.generation = orchestrator.generation();
             self.report.health = health.state().to_owned();
-            self.report.reasons = health.reasons.iter().map(|reason| reason.message.clone()).collect();
+            self.report.reasons = health
+                .reasons
+                .iter()
+                .map(|reason| reason.message.clone())
+                .collect();
         }
         if let Some(counters) = counters {
             self.report.lag = counters.lag().map(|lag| lag.records);

@@ -37,7 +37,9 @@ fn now_ms() -> u64 {
 
 fn host() -> String {
     let named = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let named = named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    let named = named
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty());
     named
         .or_else(|| std::env::var("HOSTNAME").ok())
         .unwrap_or_else(|| "localhost".to_owned())

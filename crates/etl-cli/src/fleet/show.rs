@@ -154,8 +154,12 @@ fn verdict(state: State, revision: Option<u64>, workers: &[WorkerReport]) -> Str
             1 => format!("the only worker has revision {revision}"),
             _ => format!("all {all} workers have revision {revision}"),
         },
-        State::NoWorkers => format!("no worker has said anything lately; revision {revision} waits"),
-        State::NoRevision => "no configuration has been pushed yet: `etl push CONFIG --to URL`".to_owned(),
+        State::NoWorkers => {
+            format!("no worker has said anything lately; revision {revision} waits")
+        }
+        State::NoRevision => {
+            "no configuration has been pushed yet: `etl push CONFIG --to URL`".to_owned()
+        }
         State::OnTheWay => {
             let without = workers.iter().filter(|worker| worker.revision < revision);
             let names: Vec<&str> = without.map(|worker| &*worker.worker).collect();
@@ -169,7 +173,11 @@ fn verdict(state: State, revision: Option<u64>, workers: &[WorkerReport]) -> Str
         State::Refused => {
             let mut text = String::new();
             for worker in workers {
-                if let Some(refusal) = worker.refused.as_ref().filter(|refusal| refusal.revision >= revision) {
+                if let Some(refusal) = worker
+                    .refused
+                    .as_ref()
+                    .filter(|refusal| refusal.revision >= revision)
+                {
                     let between = if text.is_empty() { "" } else { "\n" };
                     text.push_str(&format!(
                         "{between}{} refused revision {} and goes on with {}:\n{}",
@@ -213,7 +221,9 @@ fn as_text(revision: Option<u64>, workers: &[WorkerReport]) -> String {
     let mut text = String::new();
     for row in &rows {
         let cells = row.iter().zip(&widths);
-        let cells: Vec<String> = cells.map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
@@ -266,9 +276,14 @@ mod tests {
 
     #[test]
     fn all_have_it_or_somebody_does_not() {
-        let (a, b, c) = (worker("a", 8, None), worker("b", 7, None), worker("c", 7, Some(8)));
+        let (a, b, c) = (
+            worker("a", 8, None),
+            worker("b", 7, None),
+            worker("c", 7, Some(8)),
+        );
         let state = |workers: &[&WorkerReport]| {
-            let workers: Vec<WorkerReport> = workers.iter().map(|worker| (*worker).clone()).collect();
+            let workers: Vec<WorkerReport> =
+                workers.iter().map(|worker| (*worker).clone()).collect();
             State::of(Some(8), &workers)
         };
         assert_eq!(state(&[]), State::NoWorkers);
@@ -277,7 +292,10 @@ mod tests {
         assert_eq!(state(&[&a, &b, &c]), State::Refused);
         assert_eq!(State::of(None, &[a]), State::NoRevision);
         // An old refusal is history.
-        assert_eq!(State::of(Some(9), &[worker("d", 9, Some(8))]), State::Complete);
+        assert_eq!(
+            State::of(Some(9), &[worker("d", 9, Some(8))]),
+            State::Complete
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `etl run`: a source, the engine, a sink, and somebody watching.
 
 mod admin;
+mod membership;
 mod metrics;
 mod progress;
 mod signals;
@@ -14,18 +15,31 @@ use std::time::Instant;
 use etl_broker_adapter::{AdapterError, Ended, RunUrls, Runner, RunnerOptions, open};
 use etl_config::TopicTemplate;
 use etl_orchestrator::{Options, Orchestrator};
+use tokio::runtime::Runtime;
 
 use crate::arguments::RunOptions;
 use crate::configuration;
 use crate::exit::Exit;
+use membership::Membership;
 use signals::{Request, Signals};
 use summary::Summary;
 use watch::{Watch, WatchedFiles};
 
 /// Runs the command.
 pub fn run(options: &RunOptions) -> Result<(), Exit> {
-    let loaded = configuration::load(&options.configuration)
-        .map_err(|report| configuration::refuse(&report, options.json))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Exit::failed(format_args!("cannot start threads: {error}")))?;
+    let result = run_on(&runtime, options);
+    // A read from a terminal or a pipe cannot be interrupted, and must not keep the program.
+    runtime.shutdown_background();
+    result
+}
+
+fn run_on(runtime: &Runtime, options: &RunOptions) -> Result<(), Exit> {
+    let (mut membership, loaded) = Membership::join(runtime, options)?;
     if !options.quiet && !options.json {
         configuration::warn(&loaded.warnings);
     }
@@ -37,20 +51,17 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
     engine_options.lanes = options.lanes.map(|lanes| lanes as usize);
     let warned = loaded.warnings.len();
     let watched = options.watch.then(|| WatchedFiles::of(&loaded, options));
-    let orchestrator = Orchestrator::start(loaded, engine_options)
-        .map_err(|report| configuration::refuse(&report, options.json))?;
+    let orchestrator = match Orchestrator::start(loaded, engine_options) {
+        Ok(orchestrator) => orchestrator,
+        Err(report) => return Err(membership.refuse(runtime, &report, options.json)),
+    };
     if !options.quiet && !options.json {
         // Those that only building found come after the others.
         configuration::warn(&orchestrator.warnings()[warned..]);
     }
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Exit::failed(format_args!("cannot start threads: {error}")))?;
     let observed = metrics::Watched::default();
-    let result = runtime.block_on(async {
+    runtime.block_on(async {
         if let (Some(address), Some(recorder)) = (options.metrics, recorder.clone()) {
             metrics::serve(
                 address,
@@ -77,16 +88,18 @@ pub fn run(options: &RunOptions) -> Result<(), Exit> {
         if let Some(watch) = watch {
             tokio::spawn(watch.run());
         }
-        let result = run.watched().await;
+        let (engine, counters) = (run.orchestrator.clone(), run.runner.counters());
+        let ended = {
+            let running = std::pin::pin!(run.watched());
+            membership.during(running, engine, counters).await
+        };
+        membership.leave().await;
         if let Some(close) = admin {
             // A change that is being made is made, so that nobody is left without an answer.
             let _ = tokio::task::spawn_blocking(close).await;
         }
-        result
-    });
-    // A read from a terminal or a pipe cannot be interrupted, and must not keep the program.
-    runtime.shutdown_background();
-    result
+        ended
+    })
 }
 
 struct Run<'a> {

@@ -4,11 +4,16 @@ mod admin;
 mod bad_configuration;
 mod bad_records;
 mod explain;
+#[cfg(feature = "nats")]
+mod fleet;
 mod generate;
 mod help;
 mod inspect;
 mod matching;
 mod metrics;
+#[cfg(feature = "nats")]
+#[path = "../../../etl-broker-adapter/tests/support/nats_server.rs"]
+mod nats_server;
 mod running;
 mod signing;
 mod support;

@@ -16,7 +16,7 @@ use super::super::connection::{Connection, TIMEOUT};
 use super::super::mapping;
 use super::super::url::NatsUrl;
 use super::partition;
-use super::state::{Arrived, Shared};
+use super::state::{Arrived, SUSPECT, Shared};
 use crate::{AdapterError, AdapterErrorKind};
 
 /// How long the server keeps a request that it cannot fill.
@@ -56,6 +56,9 @@ pub(super) struct Pump {
     confirmation_inbox: String,
     sent: VecDeque<Sent>,
     next_confirmation: u64,
+    /// Whether the server confirms acknowledgements. Those before 2.10 lose the one that they were asked to confirm, and the next (seen on
+    /// 2.9.10), so they are only asked whether everything has arrived.
+    confirms: bool,
 }
 
 /// What the consumer allows.
@@ -134,6 +137,7 @@ impl Pump {
             confirmation_inbox,
             sent: VecDeque::new(),
             next_confirmation: 0,
+            confirms: client.is_server_compatible(2, 10, 0),
             connection,
         })
     }
@@ -255,7 +259,7 @@ impl Pump {
             return Ok(());
         };
         let mut state = self.shared.state();
-        if redelivered >= 2 {
+        if redelivered >= SUSPECT {
             state.careful_until = Some(Instant::now() + self.limits.ack_wait);
         }
         state.arrive(Arrived {
@@ -309,13 +313,20 @@ impl Pump {
             for (index, (_, reply)) in lot.iter().enumerate() {
                 let ack = Bytes::from_static(b"+ACK");
                 let client = &self.connection.client;
-                let done = if index + 1 == lot.len() {
+                let done = if index + 1 == lot.len() && self.confirms {
                     let inbox = format!("{}.{}", self.confirmation_inbox, self.next_confirmation);
                     client.publish_with_reply(reply.clone(), inbox, ack).await
                 } else {
                     client.publish(reply.clone(), ack).await
                 };
                 done.map_err(|_| self.broken())?;
+            }
+            if !self.confirms {
+                let client = &self.connection.client;
+                client.flush().await.map_err(|_| self.broken())?;
+                let sequences: Vec<u64> = lot.iter().map(|(sequence, _)| *sequence).collect();
+                self.shared.state().confirmed(&sequences);
+                continue;
             }
             self.sent.push_back(Sent {
                 number: self.next_confirmation,
@@ -378,24 +389,21 @@ impl Pump {
     /// Gives back what is in hand, waits for the confirmation of what was acknowledged, and leaves.
     async fn close(&mut self) -> Ended {
         self.acknowledge().await?;
-        let in_hand = self.shared.state().hand_back();
-        for reply in in_hand {
-            let nak = Bytes::from_static(b"-NAK");
-            let done = self.connection.client.publish(reply, nak).await;
-            done.map_err(|_| self.broken())?;
-        }
-        // What was asked for and comes now is nobody's; unsubscribed, the server takes the request back.
+        // First the requests go, or the server would answer them with what is given back. It does what it is told in order.
+        let mut in_hand = Vec::new();
         let _ = self.messages.unsubscribe().await;
         while let Some(message) = self.messages.next().await {
-            if let Some(reply) = message.reply.filter(|_| message.status.is_none()) {
-                let nak = Bytes::from_static(b"-NAK");
-                let done = self.connection.client.publish(reply, nak).await;
-                done.map_err(|_| self.broken())?;
-            }
+            in_hand.extend(message.reply.filter(|_| message.status.is_none()));
         }
         while !self.sent.is_empty() {
             let confirmation = self.confirmations.next().await;
             self.confirmed(confirmation)?;
+        }
+        in_hand.extend(self.shared.state().hand_back());
+        for reply in in_hand {
+            let nak = Bytes::from_static(b"-NAK");
+            let done = self.connection.client.publish(reply, nak).await;
+            done.map_err(|_| self.broken())?;
         }
         let flushed = self.connection.client.flush().await;
         flushed.map_err(|_| self.broken())

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{AckToken, AdapterError, Demand, Item, PartitionKey};
 
 /// A record that was given out so often before is handled alone.
-const SUSPECT: u32 = 2;
+pub(super) const SUSPECT: u32 = 3;
 
 /// Sequences that are remembered as done although older ones are not. Beyond it the oldest are forgotten, and may be done again if the
 /// consumer is deleted.
@@ -89,7 +89,10 @@ pub(super) struct State {
 struct Held {
     record: Arc<Record>,
     partition: PartitionKey,
+    /// By the server.
     redelivered: u32,
+    /// Given out by this source, and given back.
+    given_back: u32,
     reply: Subject,
     /// When the server last heard of it.
     heard: Instant,
@@ -148,6 +151,7 @@ impl State {
                 record,
                 partition,
                 redelivered,
+                given_back: 0,
                 reply,
                 heard: now,
             },
@@ -230,12 +234,12 @@ impl State {
             }
         }
         let until = Instant::now() + delay;
-        for (sequence, held) in &self.held {
-            if from
+        for (sequence, held) in &mut self.held {
+            let goes_back = from
                 .get(&held.partition)
-                .is_some_and(|first| sequence >= first)
-            {
-                self.waiting.insert(*sequence);
+                .is_some_and(|first| sequence >= first);
+            if goes_back && self.waiting.insert(*sequence) {
+                held.given_back += 1;
             }
         }
         if !delay.is_zero() {
@@ -310,7 +314,7 @@ fn item(sequence: u64, held: &Held) -> Item {
         token: AckToken(sequence),
         partition: held.partition,
         position: sequence,
-        redelivered: held.redelivered,
+        redelivered: held.redelivered + held.given_back,
         content: Ok(held.record.clone()),
     }
 }
