@@ -32,7 +32,6 @@ pub struct NatsUrl {
     pub(super) prefix: Option<String>,
     pub(super) deliver: Deliver,
     pub(super) ack_wait: Option<Duration>,
-    pub(super) max_deliver: Option<u32>,
     pub(super) prefetch: Option<usize>,
     /// As it was typed, with secrets hidden.
     shown: String,
@@ -74,13 +73,12 @@ pub(super) enum Deliver {
 }
 
 /// What may stand behind the question mark, for the help and for errors.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 14] = [
     "consumer",
     "subject",
     "prefix",
     "deliver",
     "ack-wait",
-    "max-deliver",
     "prefetch",
     "token",
     "creds",
@@ -133,7 +131,6 @@ impl NatsUrl {
             prefix: None,
             deliver: Deliver::All,
             ack_wait: None,
-            max_deliver: None,
             prefetch: None,
             shown: hidden(scheme, login, hosts, path, query),
         };
@@ -209,15 +206,6 @@ impl NatsUrl {
                     })?;
                 self.ack_wait = Some(wait);
             }
-            "max-deliver" => {
-                let number = value
-                    .parse()
-                    .ok()
-                    .filter(|number| (2..=1_000).contains(number));
-                self.max_deliver = Some(number.ok_or_else(|| {
-                    format!("`max-deliver={value}`: it is a number from 2 to 1000")
-                })?);
-            }
             "prefetch" => {
                 let number = value
                     .parse()
@@ -244,11 +232,6 @@ impl NatsUrl {
             }
         }
         Ok(())
-    }
-
-    /// After how many deliveries a record shall be a dead letter, where the URL says so.
-    pub fn max_deliveries(&self) -> Option<u32> {
-        self.max_deliver
     }
 
     /// The stream or fleet that the path names.
@@ -460,7 +443,6 @@ mod tests {
         refused("nats://host/S?subject=a%20b", "a space");
         refused("nats://host/S?prefix=a.*", "has a wildcard");
         refused("nats://host/S?ack-wait=5", "a time from 1s");
-        refused("nats://host/S?max-deliver=1", "from 2 to 1000");
         refused("nats://host/S?deliver=some", "all, new or last");
         refused("nats://host/S?tls=maybe", "true or false");
         refused("nats://host/%ff", "not UTF-8");

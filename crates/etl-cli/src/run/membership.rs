@@ -22,6 +22,17 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// Whether the configuration is a fleet's.
+    pub fn is_asked_for(options: &RunOptions) -> bool {
+        #[cfg(feature = "nats")]
+        return fleet::of(&options.configuration.config).is_some();
+        #[cfg(not(feature = "nats"))]
+        {
+            let _ = options;
+            false
+        }
+    }
+
     /// Loads the configuration from where the options say, and joins the fleet if that is one.
     pub fn join(runtime: &Runtime, options: &RunOptions) -> Result<(Self, Loaded), Exit> {
         #[cfg(feature = "nats")]

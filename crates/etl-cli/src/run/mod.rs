@@ -217,6 +217,10 @@ impl<'a> Run<'a> {
 
 /// Loads the configuration again. One that cannot be used changes nothing.
 async fn reload(orchestrator: Arc<Orchestrator>, options: RunOptions) {
+    if Membership::is_asked_for(&options) {
+        eprintln!("etl: the configuration comes from the fleet, which is followed all the time");
+        return;
+    }
     // Compiling modules takes its time, and records go on meanwhile.
     let done = tokio::task::spawn_blocking(move || {
         let reloaded = configuration::load(&options.configuration)
