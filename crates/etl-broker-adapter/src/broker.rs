@@ -128,7 +128,9 @@ impl AdapterUrl {
         Ok(match self {
             Self::Standard | Self::File(_) => Arc::new(Lines(self.clone())),
             #[cfg(feature = "nats")]
-            Self::Nats(url) => Arc::new(crate::nats::NatsBroker::open(url.clone(), create).await?),
+            Self::Nats(url) => {
+                Arc::new(crate::nats::NatsBroker::open((**url).clone(), create).await?)
+            }
             Self::Embedded(url) => {
                 let (dir, options) = (url.dir.clone(), embedded::OpenOptions { create });
                 let open = move || embedded::Log::open(&dir, options);

@@ -57,7 +57,7 @@ pub async fn open(urls: &RunUrls) -> Result<Opened, AdapterError> {
             Box::new(blocking(open).await?)
         }
         #[cfg(feature = "nats")]
-        AdapterUrl::Nats(url) => Box::new(NatsSource::open(url.clone(), urls.create).await?),
+        AdapterUrl::Nats(url) => Box::new(NatsSource::open((**url).clone(), urls.create).await?),
         from => Box::new(FileSource::open(from, Some(urls.max_line_bytes))?),
     };
     let (sink, log) = sink_to(&urls.to, urls, source_log.as_ref()).await?;
@@ -107,7 +107,7 @@ async fn sink_to(
         }
         #[cfg(feature = "nats")]
         (AdapterUrl::Nats(url), _) => {
-            Box::new(NatsSink::open(url.clone(), &source_name(&urls.from), urls.create).await?)
+            Box::new(NatsSink::open((**url).clone(), &source_name(&urls.from), urls.create).await?)
         }
         (url, _) => Box::new(FileSink::create(url)?),
     };

@@ -31,7 +31,7 @@ pub enum AdapterUrl {
     Embedded(EmbeddedUrl),
     /// `nats://HOST:PORT/STREAM`: a stream of NATS JetStream.
     #[cfg(feature = "nats")]
-    Nats(NatsUrl),
+    Nats(Box<NatsUrl>),
 }
 
 impl AdapterUrl {
@@ -59,7 +59,7 @@ impl FromStr for AdapterUrl {
         };
         #[cfg(feature = "nats")]
         if ["nats", "tls"].contains(&scheme) {
-            return NatsUrl::parse(text).map(Self::Nats);
+            return NatsUrl::parse(text).map(Box::new).map(Self::Nats);
         }
         if !["file", "embedded"].contains(&scheme) {
             let nats = if cfg!(feature = "nats") {

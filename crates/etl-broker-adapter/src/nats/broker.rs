@@ -295,7 +295,7 @@ impl Source for NatsTail {
                 };
                 match next {
                     Some(Ok(message)) => {
-                        batch.bytes_read += self.take(&message, &mut batch.items)?
+                        batch.bytes_read += self.take(&message, &mut batch.items)?;
                     }
                     Some(Err(error)) => {
                         return Err(stream::unanswered(
