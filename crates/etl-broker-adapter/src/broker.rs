@@ -140,6 +140,11 @@ impl AdapterUrl {
                 })??;
                 Arc::new(Folder(log, url.clone()))
             }
+            #[cfg(feature = "kafka")]
+            Self::Kafka(url) => {
+                let broker = crate::kafka::KafkaBroker::open(url.clone(), create).await?;
+                Arc::new(broker)
+            }
         })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`Source`] and [`Sink`] are what a broker implements, and [`Runner`] moves records from one through the engine
 //!   to the other: a record is acknowledged when all that came of it is safe, and not before.
-//! - `file:PATH` and `-` ([`AdapterUrl`]) are record lines ([`mod@line`]) in files and pipes; `embedded:DIR` is [durable topics](embedded) in a folder.
+//! - `file:PATH` and `-` ([`AdapterUrl`]) are record lines ([`mod@line`]) in files and pipes; `embedded:DIR` is [durable topics](embedded) in a folder;
+//!   `kafka://` (feature `kafka`) is topics of Kafka.
 //! - [`open()`] opens what a run needs, [`Broker`] is what tools ask of a place beside that.
 //! - [`Interceptor`] is for a broker that links the engine and owns its threads: records in, a [`Disposition`] out.
 //!
@@ -15,6 +16,8 @@ pub mod embedded;
 mod error;
 pub mod file;
 mod interceptor;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod letters;
 pub mod line;
 #[cfg(feature = "nats")]

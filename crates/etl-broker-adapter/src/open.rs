@@ -45,6 +45,8 @@ pub async fn open(urls: &RunUrls) -> Result<Opened, AdapterError> {
     for to in outputs() {
         refuse_same_file(&urls.from, to)?;
     }
+    #[cfg(feature = "kafka")]
+    refuse_half_a_pair(urls)?;
     let apart = urls.dead_letters.as_ref();
     let apart = apart.filter(|url| !same_output(url, &urls.to));
     let source_log = log_of(&urls.from, urls.create).await?;
@@ -58,19 +60,24 @@ pub async fn open(urls: &RunUrls) -> Result<Opened, AdapterError> {
         }
         #[cfg(feature = "nats")]
         AdapterUrl::Nats(url) => Box::new(NatsSource::open((**url).clone(), urls.create).await?),
+        #[cfg(feature = "kafka")]
+        AdapterUrl::Kafka(url) => {
+            let atomic = kafka_pair(urls);
+            Box::new(crate::kafka::KafkaSource::open(url.clone(), urls.create, atomic).await?)
+        }
         from => Box::new(FileSource::open(from, Some(urls.max_line_bytes))?),
     };
-    let (sink, log) = sink_to(&urls.to, urls, source_log.as_ref()).await?;
+    let (sink, log) = sink_to(&urls.to, urls, source_log.as_ref(), false).await?;
     // What is one file now could not be told from two while it did not exist.
     let dead_letters = match apart {
         Some(url) if !same_output(url, &urls.to) => {
-            Some(sink_to(url, urls, source_log.as_ref()).await?.0)
+            Some(sink_to(url, urls, source_log.as_ref(), true).await?.0)
         }
         _ => None,
     };
     let atomic = match (&source_log, &log) {
         (Some(source), Some(sink)) => Arc::ptr_eq(source, sink),
-        _ => false,
+        _ => kafka_pair(urls),
     };
     Ok(Opened {
         source,
@@ -93,7 +100,14 @@ async fn sink_to(
     url: &AdapterUrl,
     urls: &RunUrls,
     source: Option<&Arc<Log>>,
+    for_letters: bool,
 ) -> Result<(Box<dyn Sink>, Option<Arc<Log>>), AdapterError> {
+    #[cfg(feature = "kafka")]
+    if let AdapterUrl::Kafka(to) = url {
+        let sink = crate::kafka::KafkaSink::open(to.clone(), kafka_options(to, urls, for_letters));
+        return Ok((Box::new(sink.await?), None));
+    }
+    let _ = for_letters;
     let log = log_of(url, urls.create).await?;
     let sink: Box<dyn Sink> = match (url, &log) {
         (AdapterUrl::Embedded(url), Some(log)) => {
@@ -127,6 +141,51 @@ fn source_name(from: &AdapterUrl) -> String {
         }
         // A file that is read again is sent again.
         _ => crate::nats::once(),
+    }
+}
+
+/// Whether outputs and positions go into one transaction of Kafka.
+fn kafka_pair(urls: &RunUrls) -> bool {
+    match (&urls.from, &urls.to) {
+        #[cfg(feature = "kafka")]
+        (AdapterUrl::Kafka(from), AdapterUrl::Kafka(to)) => crate::kafka::is_pair(from, to),
+        _ => false,
+    }
+}
+
+/// Who asks for exactly once and cannot have it should know.
+#[cfg(feature = "kafka")]
+fn refuse_half_a_pair(urls: &RunUrls) -> Result<(), AdapterError> {
+    let asks = |url: &AdapterUrl| matches!(url, AdapterUrl::Kafka(url) if url.exactly_once());
+    if (asks(&urls.from) || asks(&urls.to)) && !kafka_pair(urls) {
+        return Err(AdapterError::new(
+            AdapterErrorKind::InvalidUrl,
+            format!(
+                "`exactly-once` needs both sides on one Kafka cluster, with the same brokers in both URLs; these are {} and {}",
+                urls.from, urls.to
+            ),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(feature = "kafka")]
+fn kafka_options(
+    to: &crate::kafka::KafkaUrl,
+    urls: &RunUrls,
+    for_letters: bool,
+) -> crate::kafka::KafkaSinkOptions {
+    let reading = match &urls.from {
+        AdapterUrl::Kafka(from) if crate::kafka::is_same_cluster(from, to) => {
+            from.topics().to_vec()
+        }
+        _ => Vec::new(),
+    };
+    crate::kafka::KafkaSinkOptions {
+        create: urls.create,
+        dead_letters: for_letters,
+        transactions: !for_letters && kafka_pair(urls),
+        reading,
     }
 }
 

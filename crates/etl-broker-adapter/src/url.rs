@@ -32,6 +32,9 @@ pub enum AdapterUrl {
     /// `nats://HOST:PORT/STREAM`: a stream of NATS JetStream.
     #[cfg(feature = "nats")]
     Nats(Box<NatsUrl>),
+    /// `kafka://HOST:PORT/TOPIC`: topics of Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(crate::kafka::KafkaUrl),
 }
 
 impl AdapterUrl {
@@ -61,6 +64,9 @@ impl FromStr for AdapterUrl {
         if ["nats", "tls"].contains(&scheme) {
             return NatsUrl::parse(text).map(Box::new).map(Self::Nats);
         }
+        if scheme == "kafka" {
+            return kafka(text);
+        }
         if !["file", "embedded"].contains(&scheme) {
             let nats = if cfg!(feature = "nats") {
                 " `nats://HOST:PORT/STREAM`,"
@@ -68,7 +74,7 @@ impl FromStr for AdapterUrl {
                 ""
             };
             return Err(invalid(format!(
-                "unknown scheme `{scheme}` in `{text}`: there are `file:PATH`, `embedded:DIR`,{nats} and `-` for standard input and output"
+                "unknown scheme `{scheme}` in `{text}`: there are `file:PATH`, `embedded:DIR`,{nats} `kafka://HOST:PORT/TOPIC` and `-` for standard input and output"
             )));
         }
         let path = match rest.strip_prefix("//") {
@@ -92,6 +98,19 @@ impl FromStr for AdapterUrl {
     }
 }
 
+#[cfg(feature = "kafka")]
+fn kafka(text: &str) -> Result<AdapterUrl, AdapterError> {
+    crate::kafka::KafkaUrl::parse(text).map(AdapterUrl::Kafka)
+}
+
+#[cfg(not(feature = "kafka"))]
+fn kafka(_: &str) -> Result<AdapterUrl, AdapterError> {
+    Err(AdapterError::new(
+        AdapterErrorKind::Unsupported,
+        "this program was built without Kafka: build it with `cargo install --path crates/etl-cli --features kafka`, which needs make and a C compiler",
+    ))
+}
+
 impl fmt::Display for AdapterUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -100,6 +119,8 @@ impl fmt::Display for AdapterUrl {
             Self::Embedded(url) => url.fmt(f),
             #[cfg(feature = "nats")]
             Self::Nats(url) => url.fmt(f),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(url) => url.fmt(f),
         }
     }
 }

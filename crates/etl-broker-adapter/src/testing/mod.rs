@@ -57,6 +57,8 @@ pub struct Abilities {
     pub redelivers: bool,
     /// What comes again to the next reader comes in its order, and before what is newer.
     pub redelivers_in_order: bool,
+    /// It knows of a record that it was given out before, also by an earlier reader; without, only what the same reader gave back.
+    pub counts_deliveries: bool,
     /// Partitions of a topic have numbers, and a record keeps its own.
     pub partitions: bool,
     /// A partition that is paused is left out of what is pulled.
@@ -81,6 +83,7 @@ impl Abilities {
         Self {
             redelivers: true,
             redelivers_in_order: true,
+            counts_deliveries: true,
             partitions: true,
             pauses: true,
             binary_headers: true,

@@ -252,7 +252,9 @@ async fn what_is_not_acknowledged_comes_again(place: &dyn Place) {
         came(place, &items),
         (0..10).map(|n| n.to_string()).collect::<Vec<_>>()
     );
-    assert!(items[0].redelivered >= 1, "it says that it came before");
+    if place.abilities().counts_deliveries {
+        assert!(items[0].redelivered >= 1, "it says that it came before");
+    }
 }
 
 async fn what_is_given_back_comes_again(place: &dyn Place) {
