@@ -280,6 +280,11 @@ URLs:
               *.dlq) from the consumer's position on, to the end unless `follow`; as output: topics are
               made as they are needed, `prefix` before each name. Input and output in one folder are one
               transaction: every record comes out exactly once, whatever dies when
+  nats://[USER:PASSWORD@]HOST:PORT/STREAM[?consumer=etl&subject=orders.>&prefix=out&ack-wait=30s&creds=FILE]
+              a stream of NATS JetStream; `consumer` is the durable pull consumer that is read, `prefix`
+              stands before every topic in the subject; docs/operations.md has the rest
+
+CONFIG may be a fleet, nats://HOST:PORT/FLEET: the run follows what `etl push` gives it.
 
 A record line is one JSON object, of which only the topic must be there:
   {\"topic\":\"orders\",\"key\":\"17\",\"headers\":{\"source\":\"web\"},\"timestamp\":1517363399650,\"value\":{}}

@@ -32,6 +32,10 @@ fn help_texts() {
         ("tail", &["tail", "--help"]),
         ("redrive", &["redrive", "--help"]),
         ("replay", &["replay", "--help"]),
+        #[cfg(feature = "nats")]
+        ("push", &["push", "--help"]),
+        #[cfg(feature = "nats")]
+        ("fleet", &["fleet", "--help"]),
     ] {
         let said = desk.etl(arguments).ends_with(0);
         golden(&format!("help/{name}.txt"), &said.stdout);
