@@ -56,8 +56,8 @@ pub(super) struct Pump {
     confirmation_inbox: String,
     sent: VecDeque<Sent>,
     next_confirmation: u64,
-    /// Whether the server confirms acknowledgements. Those before 2.10 lose the one that they were asked to confirm, and the next (seen on
-    /// 2.9.10), so they are only asked whether everything has arrived.
+    /// Whether the server is asked to confirm acknowledgements. Those before 2.10 are only asked whether everything has arrived: one of them (2.9.10) was
+    /// seen to give an acknowledged record out again. Why is not known, and this does not cure it; asking less of it was the careful way.
     confirms: bool,
 }
 
