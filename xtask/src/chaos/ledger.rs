@@ -71,7 +71,7 @@ impl Ledger {
             .and_then(|value| value.checked_sub(1));
         let Some(number) = number.filter(|number| {
             *number < self.seen.len() as u64
-                && record["key"] == check(*number).to_string()
+                && record["key"].as_str() == Some(&*check(*number).to_string())
                 && record["partition"].as_u64().unwrap_or(0) == number % PARTITIONS
         }) else {
             self.strange += 1;

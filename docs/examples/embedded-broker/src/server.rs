@@ -25,7 +25,9 @@ pub struct Message {
 
 /// Who gets what.
 #[derive(Clone, Default)]
-pub struct Subscribers(Arc<Mutex<HashMap<Arc<str>, Vec<mpsc::Sender<Message>>>>>);
+pub struct Subscribers(Arc<Mutex<ByTopic>>);
+
+type ByTopic = HashMap<Arc<str>, Vec<mpsc::Sender<Message>>>;
 
 impl Subscribers {
     fn add(&self, topic: Arc<str>, to: mpsc::Sender<Message>) {
