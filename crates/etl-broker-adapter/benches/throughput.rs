@@ -5,7 +5,7 @@
 //! `cargo xtask guests` builds). Each round is timed whole, opening and closing included; the median of the rounds counts.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -98,8 +98,8 @@ fn url(scheme: &str, path: &Path, settings: &str) -> Result<AdapterUrl, AdapterE
 
 async fn opened(
     scheme: &str,
-    from: &PathBuf,
-    to: &PathBuf,
+    from: &Path,
+    to: &Path,
     consumer: &str,
 ) -> Result<Opened, AdapterError> {
     open(&RunUrls {
@@ -112,7 +112,7 @@ async fn opened(
     .await
 }
 
-async fn fill(scheme: &str, path: &PathBuf, records: usize) -> Result<(), Failure> {
+async fn fill(scheme: &str, path: &Path, records: usize) -> Result<(), Failure> {
     let broker = url(scheme, path, "")?.connect(true).await?;
     let mut sink = broker.sink().await?;
     let value: bytes::Bytes = format!("\"{}\"", "x".repeat(254)).into();
