@@ -120,7 +120,7 @@ fn killed_anywhere_the_log_goes_on_and_says_what_is_true() {
                 match name.as_str() {
                     "begun" => assert!(open.insert(index as u64 + 1)),
                     "done" | "interrupted" => {
-                        assert!(open.remove(&of.expect("a number")), "{seen:?}")
+                        assert!(open.remove(&of.expect("a number")), "{seen:?}");
                     }
                     _ => {}
                 }
