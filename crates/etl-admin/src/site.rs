@@ -338,6 +338,8 @@ fn is_plain(id: &str) -> bool {
         && id.len() <= 255
         && !id.starts_with('.')
         && !id.contains(['/', '\\'])
+        // It goes into a document in which this would be a variable.
+        && !id.contains("${")
         && !id.chars().any(char::is_control)
 }
 

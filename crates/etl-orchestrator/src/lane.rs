@@ -162,6 +162,8 @@ impl Lane {
             alone: convoy,
             ..
         } = self;
+        // Whatever a panic may have left goes first.
+        waiting.clear();
         let snapshot = live.load();
         let totals = core.counters.totals();
         totals.records_in.add(1);
@@ -175,7 +177,6 @@ impl Lane {
             program: &snapshot.program,
             plan,
         };
-        // Whatever a panic may have left in it goes first.
         convoy.clear();
         convoy.push(0, record.clone());
         let _: Advance = convoy.advance(route, core, waiting, |_| false);
@@ -193,6 +194,7 @@ impl Lane {
             groups,
             ..
         } = self;
+        waiting.clear();
         let snapshot = live.load();
         let totals = core.counters.totals();
         totals.records_in.add(records.len() as u64);
@@ -261,6 +263,7 @@ impl Lane {
 
     /// Goes on with a record whose time has come; earlier is allowed and only makes its wait shorter.
     pub fn resume(&mut self, deferred: Deferred) -> Progress {
+        self.waiting.clear();
         let mut run = deferred.run;
         let _: Advance = run.advance(&mut self.core, &mut self.waiting, |_| false);
         arrived(&mut self.core, &mut self.waiting, &mut run.convoy)
@@ -268,6 +271,7 @@ impl Lane {
 
     /// Handles one record and tells every step of its way. Waits for retries, so it is for people and tools.
     pub fn process_traced(&mut self, record: &Arc<Record>) -> (Outcome, Vec<Step>) {
+        self.waiting.clear();
         let snapshot = self.live.load();
         let totals = self.core.counters.totals();
         totals.records_in.add(1);

@@ -61,10 +61,12 @@ struct Known {
 
 impl Gate {
     pub(crate) fn new(store: Store) -> Result<Self, AccessError> {
+        // In this order: a change in between is noticed later, and not missed.
+        let state = store.state();
         let entries = store.entries()?;
         Ok(Self {
             known: Mutex::new(Known {
-                state: store.state(),
+                state,
                 entries: Arc::new(entries),
                 is_readable: true,
                 right: HashMap::new(),
@@ -158,11 +160,14 @@ impl Gate {
     fn entries(&self) -> Option<Arc<Vec<Entry>>> {
         let state = self.store.state();
         let mut known = self.known();
-        if known.state != state {
+        if known.state != state || !known.is_readable {
             known.state = state;
-            known.right.clear();
             match self.store.entries() {
                 Ok(entries) => {
+                    // Who is still there and was right need not be asked again, which is what lets them in while others are locked out.
+                    known
+                        .right
+                        .retain(|id, _| entries.iter().any(|entry| entry.id == *id));
                     known.entries = Arc::new(entries);
                     known.is_readable = true;
                 }

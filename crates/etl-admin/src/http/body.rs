@@ -82,7 +82,11 @@ async fn line<S: AsyncRead + Unpin>(
         if let Some(end) = buffer.windows(2).position(|pair| pair == b"\r\n") {
             let line = buffer[..end].to_vec();
             buffer.drain(..end + 2);
-            return Ok(line);
+            // A line feed of its own could be an end for somebody else.
+            return match line.iter().any(|byte| b"\r\n".contains(byte)) {
+                true => Err(malformed()),
+                false => Ok(line),
+            };
         }
         if buffer.len() > CHUNK_HEAD {
             return Err(malformed());
@@ -104,7 +108,10 @@ async fn chunks<S: AsyncRead + Unpin>(
     loop {
         let line = line(stream, buffer).await?;
         let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
-        let digits = digits.trim_ascii_end();
+        let digits = match digits.iter().rposition(|byte| !b" \t".contains(byte)) {
+            Some(last) => &digits[..=last],
+            None => digits,
+        };
         let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
         let length = std::str::from_utf8(digits)
             .ok()
@@ -162,6 +169,8 @@ mod tests {
         assert_eq!(read_from(chunked, Body::Chunked, 3), Err(413));
         for (bytes, status) in [
             (&b"x\r\n"[..], 400),
+            (b"1\n\r\na\r\n0\r\n\r\n", 400),
+            (b"1;x\ny\r\na\r\n0\r\n\r\n", 400),
             (b"\r\n", 400),
             (b"-1\r\na", 400),
             (b"+1\r\na\r\n0\r\n\r\n", 400),

@@ -47,6 +47,14 @@ impl Head {
 
     /// Reads the head that ends at the end of `bytes`.
     pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Self, Answer> {
+        // Where a head ends must be beyond doubt for everybody on the way: lines end with CR and LF, and not with LF alone.
+        let mut line_feeds = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        if line_feeds.any(|(at, _)| at == 0 || bytes[at - 1] != b'\r') {
+            return Err(Answer::problem(
+                400,
+                "a line ends without a carriage return",
+            ));
+        }
         let mut storage = vec![httparse::EMPTY_HEADER; limits.headers];
         let mut request = httparse::Request::new(&mut storage);
         let parsed = request.parse(bytes).map_err(|error| match error {
@@ -57,7 +65,7 @@ impl Head {
             error => Answer::problem(400, format!("not a request: {error}")),
         })?;
         let (true, Some(method), Some(target), Some(version)) = (
-            parsed.is_complete(),
+            parsed == httparse::Status::Complete(bytes.len()),
             request.method,
             request.path,
             request.version,
@@ -69,7 +77,10 @@ impl Head {
             let value = std::str::from_utf8(header.value).map_err(|_| {
                 Answer::problem(400, format!("the header {} is not text", header.name))
             })?;
-            headers.push((header.name.to_ascii_lowercase(), value.trim().to_owned()));
+            headers.push((
+                header.name.to_ascii_lowercase(),
+                value.trim_matches([' ', '\t']).to_owned(),
+            ));
         }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if !path.starts_with('/') {
@@ -189,6 +200,15 @@ mod tests {
             ("GET http://h/ HTTP/1.1\r\nHost: h\r\n\r\n", 400),
             ("GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505),
             ("GET / HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n", 400),
+            ("GET / HTTP/1.1\nHost: h\r\n\r\n", 400),
+            (
+                "PUT / HTTP/1.1\r\nHost: h\n\nContent-Length: 1\r\n\r\n",
+                400,
+            ),
+            (
+                "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: \u{a0}chunked\r\n\r\n",
+                501,
+            ),
             ("GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost : h\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: h\r\nX: \u{e9}\u{7f}\r\n\r\n", 400),
