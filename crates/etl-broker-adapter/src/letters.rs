@@ -85,10 +85,12 @@ pub(crate) fn of_record(
     })
 }
 
+/// The header of a dead letter that holds only the beginning of its record.
+pub const REDUCED: &str = "etl-dlq-reduced";
+
 /// A dead letter that was refused, with as little as tells what happened: the `etl-dlq-*` headers and the beginning of the value. `None`: it was
 /// reduced already, and there is nothing more to leave out.
 pub(crate) fn reduced(letter: &Record, reason: &str) -> Option<Arc<Record>> {
-    const REDUCED: &str = "etl-dlq-reduced";
     if letter.headers.first(REDUCED).is_some() {
         return None;
     }

@@ -34,6 +34,7 @@ pub use broker::{Broker, From, TopicInfo, TopicSettings};
 pub use counters::{Counters, Counts};
 pub use error::{AdapterError, AdapterErrorKind};
 pub use interceptor::{Disposition, Interceptor};
+pub use letters::REDUCED;
 pub use open::{Opened, RunUrls, open};
 pub use runner::{Backoff, Ended, Runner, RunnerOptions, StopHandle};
 pub use sink::{Origin, Output, Outputs, Refused, Sink};

@@ -132,12 +132,11 @@ async fn sink_to(
 #[cfg(feature = "nats")]
 fn source_name(from: &AdapterUrl) -> String {
     match from {
-        // The stream is part of each partition's number.
-        AdapterUrl::Nats(_) => "etl".to_owned(),
+        AdapterUrl::Nats(url) => url.source_name(),
         AdapterUrl::Embedded(url) => {
             let dir = std::path::absolute(&url.dir).unwrap_or_else(|_| url.dir.clone());
             let number = crate::PartitionKey::of(&dir.to_string_lossy(), 0);
-            format!("etl-{:x}", number.0)
+            format!("etl-{:x}-{}", number.0, url.consumer)
         }
         // A file that is read again is sent again.
         _ => crate::nats::once(),

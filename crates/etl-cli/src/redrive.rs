@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use etl_broker_adapter::{
-    AckToken, AdapterUrl, Demand, Item, Origin, Output, Pulled, Sink, Source,
+    AckToken, AdapterUrl, Demand, Item, Origin, Output, Pulled, REDUCED, Sink, Source,
 };
 use etl_orchestrator::Record;
 use serde_json::json;
@@ -145,7 +145,7 @@ async fn look(options: &RedriveOptions, queue: &mut dyn Source) -> Result<Done, 
                 continue;
             }
             done.selected += 1;
-            done.nowhere += u64::from(letter.headers.first("etl-dlq-topic").is_none());
+            done.nowhere += u64::from(original(letter, 0).is_none());
             let of = |name| text(letter, name).unwrap_or_default();
             let reason = (
                 of("etl-dlq-error"),
@@ -249,8 +249,11 @@ fn selects(options: &RedriveOptions, letter: &Record) -> bool {
     is("etl-dlq-module", &options.module) && is("etl-dlq-error", &options.kind) && recent
 }
 
-/// The record that a dead letter was made of, as the failing module saw it. `None`: it was made of none.
+/// The record that a dead letter was made of, as the failing module saw it. `None`: it was made of none, or the letter holds only its beginning.
 pub fn original(letter: &Record, attempts: u32) -> Option<Record> {
+    if letter.headers.first(REDUCED).is_some() {
+        return None;
+    }
     let topic = text(letter, "etl-dlq-topic")?;
     let kept = letter.headers.iter();
     let kept = kept.filter(|(name, _)| !name.starts_with("etl-dlq-") && &***name != ATTEMPTS);
@@ -331,7 +334,7 @@ fn say(options: &RedriveOptions, done: &Done) -> Result<(), Exit> {
         for (count, what) in [
             (done.parked, "parked"),
             (done.refused, "refused"),
-            (done.nowhere, "stay, because they never were records"),
+            (done.nowhere, "stay, because they hold no whole record"),
         ] {
             if count > 0 {
                 out.push_str(&format!(", {} {what}", grouped(count)));

@@ -294,10 +294,13 @@ impl Log {
             write_records(transaction, append, now)?;
             let mut consumers = transaction.open_table(CONSUMERS)?;
             for (consumer, at) in &append.positions {
-                consumers.insert(
-                    (&**consumer, at.topic, at.partition),
-                    (at.next, at.handed, at.begun),
-                )?;
+                let key = (&**consumer, at.topic, at.partition);
+                // A run that gives up may write an older position after a commit that it no longer waited for: none ever goes back.
+                let (next, handed) = match consumers.get(key)? {
+                    Some(row) => (row.value().0.max(at.next), row.value().1.max(at.handed)),
+                    None => (at.next, at.handed),
+                };
+                consumers.insert(key, (next, handed, at.begun))?;
             }
             drop(consumers);
             remove(transaction, &append.removals)

@@ -91,6 +91,11 @@ const NAMES: [&str; 14] = [
 ];
 
 impl NatsUrl {
+    /// What its records' positions belong to: another consumer of the same stream makes outputs of its own. The stream is part of each partition's number.
+    pub(crate) fn source_name(&self) -> String {
+        format!("etl-{}", self.consumer.as_deref().unwrap_or("etl"))
+    }
+
     /// Reads what a user typed. `text` begins with `nats://` or `tls://`, which is the same with TLS required.
     ///
     /// # Errors
@@ -107,12 +112,18 @@ impl NatsUrl {
             Some((before, query)) => (before, query),
             None => (rest, ""),
         };
-        let (authority, path) = before.split_once('/').unwrap_or((before, ""));
-        // A password may hold an `@` that nobody escaped; a host cannot.
-        let (login, hosts) = match authority.rsplit_once('@') {
-            Some((login, hosts)) => (Some(login), hosts),
-            None => (None, authority),
+        if query.contains('@') && !before.contains(['@', '/']) {
+            // It is not shown: what stands before may be the beginning of a password.
+            return Err(invalid(
+                "a NATS URL has an `@` behind its `?` and no stream before: write a `?` in a password as %3F, and nats://USER:PASSWORD@HOST:PORT/STREAM".to_owned(),
+            ));
+        }
+        // A password may hold an `@` or a `/` that nobody escaped; a host and a stream cannot hold an `@`.
+        let (login, place) = match before.rsplit_once('@') {
+            Some((login, place)) => (Some(login), place),
+            None => (None, before),
         };
+        let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
         let mut url = Self {
             servers: servers(hosts).map_err(|reason| {
                 invalid(format!(
@@ -320,7 +331,7 @@ fn decoded(text: &str) -> Result<String, String> {
     let decoded = percent_decode_str(text).decode_utf8();
     decoded
         .map(std::borrow::Cow::into_owned)
-        .map_err(|_| format!("`{text}` is not UTF-8 once it is decoded"))
+        .map_err(|_| "a part of it is not UTF-8 once it is decoded".to_owned())
 }
 
 /// Streams and consumers are folders on the server's disk.
@@ -420,13 +431,20 @@ mod tests {
             "nats://secret@host/S",
             "nats://host/S?token=secret&consumer=c",
             "nats://me:se@secret@host/S",
+            "nats://me:sec/secret@host/S",
         ] {
             assert!(!shown(text).contains("secret"), "{}", shown(text));
         }
         let error = NatsUrl::parse("nats://me:secret@host/S?consumr=c").expect_err("is refused");
         assert!(!error.to_string().contains("secret"), "{error}");
-        let error = NatsUrl::parse("nats://me:secret@host:x/S").expect_err("is refused");
-        assert!(!error.to_string().contains("secret"), "{error}");
+        for text in [
+            "nats://me:secret@host:x/S",
+            "nats://me:secret?x@host/S",
+            "nats://me:secret%ff@host/S",
+        ] {
+            let error = NatsUrl::parse(text).expect_err("is refused");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
     }
 
     #[test]

@@ -58,6 +58,16 @@ pub(super) struct Delivery {
     pub(super) topic: TopicTemplate,
 }
 
+impl Drop for Delivery {
+    /// A runner that heard nothing of a sink that panicked would wait for it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = AdapterError::new(AdapterErrorKind::Io, "the task of a sink panicked");
+            let _ = self.delivered.send(Delivered::Failed(error));
+        }
+    }
+}
+
 impl Delivery {
     /// Works until there are no more jobs to come, then finishes the sink.
     pub(super) async fn run(mut self) -> Result<(), AdapterError> {

@@ -220,7 +220,13 @@ impl Run {
         }
         if !unwanted.is_empty() {
             add(&self.counters.given_back, unwanted.len() as u64);
-            self.source.give_back(&unwanted, GIVE_BACK_FOR).await?;
+            match self.source.give_back(&unwanted, GIVE_BACK_FOR).await {
+                // They are not acknowledged, so they come again all the same.
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, records = unwanted.len(), "records could not be given back");
+                }
+                given_back => given_back?,
+            }
         }
         self.settle().await
     }

@@ -160,13 +160,13 @@ impl State {
 
     /// Gives out what is asked for, in the order of the stream.
     pub(super) fn take(&mut self, demand: &Demand<'_>) -> Vec<Item> {
+        let now = Instant::now();
+        self.resting.retain(|_, until| *until > now);
         let given_out = self.held.len() - self.waiting.len();
         if self.alone && given_out > 0 {
             return Vec::new();
         }
         self.alone = false;
-        let now = Instant::now();
-        self.resting.retain(|_, until| *until > now);
         let mut items = Vec::new();
         let mut suspect = None;
         let mut bytes = 0;
