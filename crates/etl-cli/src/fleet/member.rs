@@ -167,7 +167,20 @@ impl Member {
         let Some((revision, bundle)) = self.fleet.current().await? else {
             return Ok(());
         };
-        let loaded = self.load(revision, &bundle).await?;
+        let loaded = match self.load(revision, &bundle).await {
+            Ok(loaded) => loaded,
+            Err(error) if error.is_retryable() => return Err(error),
+            // It would fail in the same way for ever, and whoever waits for this worker should learn of it.
+            Err(error) => {
+                tracing::error!(%error, revision, "the revision cannot be loaded");
+                self.tried = revision;
+                self.report.refused = Some(Refusal {
+                    revision,
+                    reason: error.to_string(),
+                });
+                return Ok(());
+            }
+        };
         let engine = orchestrator.clone();
         // Compiling modules takes its time, and records go on meanwhile.
         let done =
