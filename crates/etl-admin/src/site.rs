@@ -109,15 +109,19 @@ impl Site {
     }
 
     fn notice(&self, changes: &mut Changes) {
-        let generation = self.orchestrator.generation();
-        if generation == changes.known {
+        self.notice_until(changes, self.orchestrator.generation());
+    }
+
+    /// The same for those up to a generation.
+    fn notice_until(&self, changes: &mut Changes, generation: u64) {
+        if generation <= changes.known {
             return;
         }
         let since: Vec<Value> = self
             .orchestrator
             .generations()
             .iter()
-            .filter(|kept| kept.generation > changes.known)
+            .filter(|kept| kept.generation > changes.known && kept.generation <= generation)
             .map(|kept| json!({ "generation": kept.generation, "cause": kept.cause }))
             .collect();
         let what = json!({
@@ -271,14 +275,23 @@ impl Site {
         };
         let answer = run();
         if answer.status == 200 {
-            let after = self.orchestrator.generation();
+            // Files may be loaded again while a change is built, so the latest generation need not be its own, nor the one before it the one that was seen.
+            let after = answer.generation().unwrap_or(before);
+            let generations = self.orchestrator.generations();
+            let earlier = generations.iter().map(|kept| kept.generation);
+            let previous = match after > before {
+                true => earlier.filter(|kept| *kept < after).max().unwrap_or(before),
+                false => before,
+            };
+            self.notice_until(&mut changes, previous);
             let what = json!({
-                "generation_before": before,
+                "generation_before": previous,
                 "generation_after": after,
-                "difference": audit::difference(&self.orchestrator, before, after),
+                "difference": audit::difference(&self.orchestrator, previous, after),
             });
             changes.audit.end(begun, "done", what);
-            changes.known = after;
+            changes.known = changes.known.max(after);
+            self.notice(&mut changes);
         } else {
             let what = json!({ "status": answer.status, "reason": answer.detail() });
             changes.audit.end(begun, "refused", what);

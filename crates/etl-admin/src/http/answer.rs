@@ -17,6 +17,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// The generation that its tag names.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        let mut headers = self.headers.iter();
+        let (_, tag) = headers.find(|(name, _)| *name == "etag")?;
+        tag.trim_matches('"').parse().ok()
+    }
+
     /// A body of a kind, with 200.
     pub(crate) fn new(kind: &'static str, body: impl Into<Vec<u8>>) -> Self {
         Self {
