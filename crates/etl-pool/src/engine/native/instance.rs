@@ -206,7 +206,7 @@ impl NativeInstance {
     fn bytes(&self, pointer: u32, length: usize, what: &str) -> Result<&[u8], CallError> {
         // SAFETY: the definition is this instance's. The memory belongs to its store alone, is not shared, and cannot move or change while `self`
         // is borrowed: that takes guest code, which only runs under `&mut self`.
-        let memory: &[u8] = unsafe { memory_at(self.definition) };
+        let memory = unsafe { &*memory_at(self.definition) };
         memory
             .get(pointer as usize..)
             .and_then(|rest| rest.get(..length))
@@ -222,7 +222,7 @@ impl NativeInstance {
         what: &str,
     ) -> Result<&mut [u8], CallError> {
         // SAFETY: as above; `&mut self` makes this the only reference into the memory.
-        let memory = unsafe { memory_at(self.definition) };
+        let memory = unsafe { &mut *memory_at(self.definition) };
         let size = memory.len();
         memory
             .get_mut(pointer as usize..)
@@ -234,18 +234,16 @@ impl NativeInstance {
 /// The memory that a definition describes. Asking the runtime for it takes several calls through tables of functions.
 ///
 /// # Safety
-/// The instance that the definition is part of must be alive, none of its code may run while the slice is used, and there may be no other reference
-/// into its memory that is written through.
+/// The instance that the definition is part of must be alive. What the pointer leads to is there until code of the instance runs; whoever makes a
+/// reference of it answers for that, and for there being no other one that is written through.
 #[inline]
-unsafe fn memory_at<'a>(definition: NonNull<VMMemoryDefinition>) -> &'a mut [u8] {
+unsafe fn memory_at(definition: NonNull<VMMemoryDefinition>) -> *mut [u8] {
     // SAFETY: the caller promises that the instance is alive, and with it its definition, which the runtime keeps true: so many bytes are there.
-    unsafe {
-        let VMMemoryDefinition {
-            base,
-            current_length,
-        } = definition.read();
-        std::slice::from_raw_parts_mut(base, current_length)
-    }
+    let VMMemoryDefinition {
+        base,
+        current_length,
+    } = unsafe { definition.read() };
+    std::ptr::slice_from_raw_parts_mut(base, current_length)
 }
 
 #[cold]
@@ -275,7 +273,7 @@ impl Instance for NativeInstance {
             Err(error) => return Err(failure::of_call(error, &self.state, &self.leash)),
         };
         // SAFETY: the definition is this instance's, and no guest code runs until the slice is done with.
-        let memory = unsafe { memory_at(self.definition) };
+        let memory = unsafe { &mut *memory_at(self.definition) };
         let size = memory.len();
         let Some(frame) = memory
             .get_mut(pointer.cast_unsigned() as usize..)
