@@ -271,8 +271,8 @@ fn urls_that_nothing_reads_say_what_there_is() {
         ("", "`` is not a URL"),
         ("out.ndjson", "write `file:out.ndjson` for a file"),
         (
-            "nats://localhost",
-            "unknown scheme `nats` in `nats://localhost`: there are `file:PATH`, `embedded:DIR`, and `-`",
+            "mqtt://localhost",
+            "unknown scheme `mqtt` in `mqtt://localhost`: there are `file:PATH`, `embedded:DIR`,",
         ),
         ("FILE:x", "unknown scheme `FILE`"),
         ("file:", "`file:` names no file"),

@@ -13,9 +13,10 @@ use crate::exit::Exit;
 use crate::output::{self, counted};
 
 const HELP: &str = "\
-Everything is built first, as `etl validate` does; what cannot be used here is not pushed. Then the modules
-that the fleet does not have are uploaded, and the configuration last; workers swap to it by themselves, and
-`etl fleet --wait` tells when all have. Variables (${VAR}) stay as they are written: each worker fills in its own.
+Everything is built first, as `etl validate` does; what cannot be used here is not pushed. Then
+the modules that the fleet does not have are uploaded, and the configuration last; workers swap to
+it by themselves, and `etl fleet --wait` tells when all have. Variables (${VAR}) stay as they are
+written: each worker fills in its own.
 
 Exit codes:
   0 pushed, or there already   1 the fleet cannot be reached or refused   2 wrong arguments
@@ -24,7 +25,8 @@ Exit codes:
 Examples:
   etl push etl.toml --to nats://broker:4222/orders --create
       The first time: makes the fleet `orders`.
-  etl push etl.toml --to nats://broker:4222/orders && etl fleet --of nats://broker:4222/orders --wait
+  etl push etl.toml --to nats://broker:4222/orders
+  etl fleet --of nats://broker:4222/orders --wait
   etl run nats://broker:4222/orders --from nats://broker:4222/IN --to nats://broker:4222/OUT
       A worker of the fleet.";
 

@@ -18,14 +18,17 @@ const HELP: &str = "\
 A worker says how it is every 3 seconds; one that says nothing for 15 is no longer listed.
 
 Exit codes:
-  0 all workers have the last revision   1 one refused it, one has not got it (with --wait: not in time), there is
-  no worker, or the fleet cannot be reached   2 wrong arguments
+  0 all workers have the last revision
+  1 one refused it, one has not got it (with --wait: not in time), there is no worker, or the
+    fleet cannot be reached
+  2 wrong arguments
 
 Examples:
   etl fleet --of nats://broker:4222/orders
-  etl push etl.toml --to nats://broker:4222/orders && etl fleet --of nats://broker:4222/orders --wait
+  etl fleet --of nats://broker:4222/orders --wait
       Ends when all workers have what was pushed, or as soon as one refuses it, and says why.
-  etl fleet --of nats://broker:4222/orders --json | jq -r '.workers[] | select(.health != \"ok\") | .worker'";
+  etl fleet --of nats://broker:4222/orders --json |
+      jq -r '.workers[] | select(.health != \"ok\") | .worker'";
 
 /// Show the workers of a fleet: revision, generation, lag and health of each
 #[derive(Debug, Args)]

@@ -180,7 +180,7 @@ fn a_push_reaches_every_worker_or_says_who_refused_it() {
         (&3.into(), &4.into())
     );
     let reason = refusing[0]["refused"]["reason"].as_str().expect("a reason");
-    assert!(reason.contains("no/team"), "{reason}");
+    assert!(reason.contains("an id cannot contain '/'"), "{reason}");
     desk.etl(&["fleet", "--of", &of])
         .ends_with(1)
         .complains(&["refused revision 4 and goes on with revision 3"]);

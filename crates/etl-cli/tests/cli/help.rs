@@ -63,8 +63,8 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
         (&["rum"][..], "unrecognized subcommand 'rum'"),
         (&["run", "c.toml", "--from", "-"], "--to <URL>"),
         (
-            &["run", "c.toml", "--from", "nats://localhost", "--to", "-"],
-            "unknown scheme `nats` in `nats://localhost`: there are `file:PATH`, `embedded:DIR`, and `-`",
+            &["run", "c.toml", "--from", "mqtt://localhost", "--to", "-"],
+            "unknown scheme `mqtt` in `mqtt://localhost`: there are `file:PATH`, `embedded:DIR`,",
         ),
         (
             &["run", "c.toml", "--from", "in.ndjson", "--to", "-"],
