@@ -176,7 +176,9 @@ fn a_folder_belongs_to_one_process() {
     // What it writes says that it has the folder.
     let mut line = String::new();
     let stdout = first.0.stdout.take().expect("a pipe");
-    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    // The pipe stays open: a reader that goes away would end the run.
+    let mut stdout = BufReader::new(stdout);
+    stdout.read_line(&mut line).expect("a line");
     assert!(line.starts_with("{\"topic\":\"in\""), "{line}");
     desk.etl(&["topics", "embedded:data"])
         .ends_with(1)
