@@ -19,7 +19,7 @@ pub(crate) use token::hex;
 /// What a caller may do. Each includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Looks at everything but secrets.
+    /// Looks at everything, and changes nothing.
     Viewer,
     /// Switches pipelines on and off, moves canaries, rolls back, loads the files again.
     Operator,

@@ -100,7 +100,7 @@ const TOKEN_CREATE_HELP: &str = "\
 The token is printed once, alone on standard output; only its argon2id hash is kept.
 
 Roles:
-  viewer    looks at everything but secrets
+  viewer    looks at everything, and changes nothing
   operator  the same, and: enable and disable pipelines, move canaries, promote, roll back, reload
   admin     everything
 
