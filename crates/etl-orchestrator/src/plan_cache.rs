@@ -1,14 +1,19 @@
 //! Remembers which plan a topic selects, for as many topics as it may.
 //!
 //! Two generations: what is used moves to the young one; when that is half of all that may be kept, it becomes the old one and the
-//! old one is dropped. So topics in use stay, a stream of ever new topics costs no more than its own matching, and nothing has to be
-//! written on a hit. Topics that select the same modules share one plan, so that a batch of many topics is still one call.
+//! old one is dropped. So topics in use stay, a stream of ever new topics costs no more than its own matching, and a hit writes nothing but
+//! which topic was the last and touches no count of references. Topics that select the same modules share one plan, so that a batch of
+//! many topics is still one call.
+//!
+//! Topics come from whoever may publish, so the hash has a seed of this process; who could still make all topics of a cache collide would make its
+//! lookups as slow as comparing [`CAPACITY`] strings, and no slower.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use etl_filter::Scratch;
+use foldhash::quality::RandomState;
+use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 
 use crate::program::Plan;
@@ -18,12 +23,14 @@ use crate::stats::TotalCounters;
 /// Topics that one cache may remember.
 pub(crate) const CAPACITY: usize = 16 * 1024;
 
+type Topics = IndexMap<Arc<str>, Arc<Plan>, RandomState>;
+
 #[derive(Debug, Default)]
 pub(crate) struct PlanCache {
-    /// The last topic and its plan: streams repeat themselves.
-    last: Option<(Arc<str>, Arc<Plan>)>,
-    young: HashMap<Arc<str>, Arc<Plan>>,
-    old: HashMap<Arc<str>, Arc<Plan>>,
+    young: Topics,
+    old: Topics,
+    /// Where in `young` the last topic is: streams repeat themselves.
+    last: usize,
     /// By the modules that they select.
     plans: FxHashMap<Box<[u32]>, Arc<Plan>>,
     scratch: Scratch,
@@ -40,30 +47,24 @@ impl PlanCache {
         topic: &Arc<str>,
         counters: &TotalCounters,
     ) -> &'a Arc<Plan> {
-        let generation = snapshot.program.generation;
-        let hit = self.generation == generation
+        let hit = self.generation == snapshot.program.generation
             && self
-                .last
-                .as_ref()
+                .young
+                .get_index(self.last)
                 .is_some_and(|(last, _)| Arc::ptr_eq(last, topic) || last == topic);
         if hit {
             counters.plan_hits.add(1);
         } else {
-            let plan = self.find(snapshot, topic, counters);
-            self.last = Some((topic.clone(), plan));
+            self.last = self.find(snapshot, topic, counters);
         }
-        match &self.last {
+        match self.young.get_index(self.last) {
             Some((_, plan)) => plan,
             None => &snapshot.nothing,
         }
     }
 
-    fn find(
-        &mut self,
-        snapshot: &Snapshot,
-        topic: &Arc<str>,
-        counters: &TotalCounters,
-    ) -> Arc<Plan> {
+    /// Where in `young` a topic is, from now on.
+    fn find(&mut self, snapshot: &Snapshot, topic: &Arc<str>, counters: &TotalCounters) -> usize {
         if self.generation != snapshot.program.generation {
             let scratch = std::mem::take(&mut self.scratch);
             *self = Self {
@@ -72,9 +73,9 @@ impl PlanCache {
                 ..Self::default()
             };
         }
-        if let Some(plan) = self.young.get(topic) {
+        if let Some(place) = self.young.get_index_of(topic) {
             counters.plan_hits.add(1);
-            return plan.clone();
+            return place;
         }
         let plan = match self.old.get(topic) {
             Some(plan) => {
@@ -90,8 +91,7 @@ impl PlanCache {
             self.old = std::mem::take(&mut self.young);
             self.plans.retain(|_, plan| Arc::strong_count(plan) > 1);
         }
-        self.young.insert(topic.clone(), plan.clone());
-        plan
+        self.young.insert_full(topic.clone(), plan).0
     }
 
     fn make(&mut self, snapshot: &Snapshot, topic: &str, counters: &TotalCounters) -> Arc<Plan> {
