@@ -24,6 +24,8 @@ mod groups;
 mod health;
 mod histogram;
 mod instances;
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings;
 mod json;
 mod lane;
 mod merge;
@@ -40,6 +42,7 @@ mod run;
 pub mod signature;
 mod snapshot;
 mod stats;
+mod sync;
 mod trace;
 mod transform;
 mod view;

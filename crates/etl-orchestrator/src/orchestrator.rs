@@ -8,9 +8,7 @@ mod reading;
 mod reloading;
 mod submitted;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 use etl_config::{Loaded, Problem, Report};
@@ -31,6 +29,9 @@ use crate::record::Record;
 use crate::run::Run;
 use crate::snapshot::{Live, Snapshot, compile};
 use crate::stats::{LaneCounters, StatsHub};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::trace::Step;
 use crate::worker;
 
@@ -133,7 +134,7 @@ pub(crate) struct Shared {
 /// A snapshot to make instances ready for, and whom to tell.
 pub(crate) struct Warming {
     pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) done: std::sync::mpsc::Sender<()>,
+    pub(crate) done: crate::sync::mpsc::Sender<()>,
 }
 
 impl Shared {

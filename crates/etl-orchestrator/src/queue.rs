@@ -11,9 +11,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -21,6 +19,8 @@ use tokio::sync::oneshot;
 
 use crate::outcome::Outcome;
 use crate::run::Run;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// A topic and one of its partitions.
 pub(crate) type Partition = (Arc<str>, u32);

@@ -1,9 +1,7 @@
 //! The threads of an orchestrator's lanes: take the most urgent run, carry it as far as nothing more urgent waits, and again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::core::Core;
@@ -11,12 +9,14 @@ use crate::orchestrator::{Shared, Warming};
 use crate::queue::Entry;
 use crate::run::{Advance, Waiting};
 use crate::snapshot::Snapshot;
+use crate::sync::atomic::Ordering;
+use crate::sync::thread::{self, JoinHandle};
 
 /// An idle lane looks after its idle instances this often.
 const TEND: Duration = Duration::from_secs(1);
 
 pub(crate) fn spawn(shared: Arc<Shared>, lane: usize) -> JoinHandle<()> {
-    let thread = std::thread::Builder::new().name(format!("etl-lane-{lane}"));
+    let thread = thread::Builder::new().name(format!("etl-lane-{lane}"));
     #[allow(
         clippy::expect_used,
         reason = "a process that cannot start a thread cannot start an engine"

@@ -287,7 +287,7 @@ impl Orchestrator {
     fn expecting(
         &self,
         options: &ChangeOptions,
-    ) -> Result<std::sync::MutexGuard<'_, Control>, ChangeError> {
+    ) -> Result<crate::sync::MutexGuard<'_, Control>, ChangeError> {
         let control = self.control();
         let present = self.generation();
         match options.expected_generation {

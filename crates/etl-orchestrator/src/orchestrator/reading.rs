@@ -1,7 +1,6 @@
 //! What those who watch are told: figures, metrics, and whether all is well.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::Orchestrator;
@@ -12,6 +11,7 @@ use crate::instances::{self, InstanceTotals};
 use crate::metrics::Publisher;
 use crate::queue::QueueStats;
 use crate::stats::Counts;
+use crate::sync::atomic::Ordering;
 
 /// What [`Orchestrator::stats`] reads.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,6 @@
 //! Another configuration in the place of the present one: built beside it, made ready, and put there by one swap.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use etl_config::{Loaded, Report};
@@ -10,6 +9,8 @@ use super::generations::History;
 use super::{Orchestrator, Warming, bounds, wanted_lanes};
 use crate::modules::Modules;
 use crate::snapshot::{Snapshot, compile};
+use crate::sync::atomic::Ordering;
+use crate::sync::{MutexGuard, mpsc};
 use crate::worker;
 
 /// What a change of the configuration works with.
@@ -96,7 +97,7 @@ impl Orchestrator {
     /// Lets every lane make instances ready, and waits for it within reason.
     pub(super) fn warm(&self, snapshot: &Arc<Snapshot>) {
         const LONGEST: Duration = Duration::from_secs(10);
-        let (done, ready) = std::sync::mpsc::channel();
+        let (done, ready) = mpsc::channel();
         for lane in &mut *self
             .shared
             .warming
