@@ -1,7 +1,8 @@
 //! The floor under every scenario that calls modules: the same guest, given the same bytes, through wasmer alone.
 //!
-//! One store, one instance, typed functions looked up once. A call asks the guest for a buffer, writes the frame, calls, and reads the answer out into
-//! one buffer, which is the least that a host must do. Nothing is checked, limited or stoppable here; that is what the subject pays for.
+//! One store, one instance, typed functions looked up once. A call writes the frame to the buffer that the guest gave, calls, and reads the answer out
+//! into one buffer, which is the least that a host must do; a new buffer is asked for where a frame is longer than any before. Nothing is checked,
+//! limited or stoppable here; that is what the subject pays for.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ pub struct Floor {
     memory: Memory,
     allocate: TypedFunction<u32, u32>,
     process: TypedFunction<(u32, u32), u64>,
+    /// Where frames are written, and how long they may be.
+    room: (u32, usize),
     answer: Vec<u8>,
 }
 
@@ -71,6 +74,7 @@ impl Floor {
                 .exports
                 .get_typed_function(&store, "etl_process_v1")?,
             store,
+            room: (0, 0),
             answer: Vec::new(),
         })
     }
@@ -78,10 +82,14 @@ impl Floor {
     /// One call with this frame, and its answer read out.
     pub fn call(&mut self, frame: &[u8]) {
         let length = u32::try_from(frame.len()).expect("a frame is under 4 GiB");
-        let pointer = self
-            .allocate
-            .call(&mut self.store, length)
-            .expect("the guest allocates");
+        if frame.len() > self.room.1 {
+            let pointer = self
+                .allocate
+                .call(&mut self.store, length)
+                .expect("the guest allocates");
+            self.room = (pointer, frame.len());
+        }
+        let pointer = self.room.0;
         self.memory
             .view(&self.store)
             .write(pointer.into(), frame)

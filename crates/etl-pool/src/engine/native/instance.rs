@@ -31,6 +31,8 @@ pub struct NativeInstance {
     /// What the runtime says of the memory: part of the instance in the store.
     definition: NonNull<VMMemoryDefinition>,
     calls: Calls,
+    /// Where a frame may be written without asking again, and how long it may be.
+    room: (i32, usize),
     state: Arc<CallState>,
     leash: Arc<Leash>,
     snapshot: Option<Snapshot>,
@@ -119,6 +121,7 @@ impl NativeInstance {
             memory,
             definition,
             calls,
+            room: (0, 0),
             state,
             leash: Arc::clone(leash),
             snapshot: None,
@@ -268,10 +271,13 @@ impl Instance for NativeInstance {
         let _run = self.leash.run(deadline);
         self.state.begin();
         let store = &mut self.store;
-        let pointer = match alloc.call(store, length) {
-            Ok(pointer) => pointer,
-            Err(error) => return Err(failure::of_call(error, &self.state, &self.leash)),
-        };
+        if len > self.room.1 {
+            match alloc.call(store, length) {
+                Ok(pointer) => self.room = (pointer, len),
+                Err(error) => return Err(failure::of_call(error, &self.state, &self.leash)),
+            }
+        }
+        let pointer = self.room.0;
         // SAFETY: the definition is this instance's, and no guest code runs until the slice is done with.
         let memory = unsafe { &mut *memory_at(self.definition) };
         let size = memory.len();
@@ -361,6 +367,8 @@ impl Instance for NativeInstance {
     }
 
     fn reset(&mut self) -> bool {
+        // The guest does not remember what it gave since.
+        self.room = (0, 0);
         match &self.snapshot {
             Some(snapshot) => snapshot.restore(&mut self.store, &self.memory),
             None => false,
