@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::program::Plan;
+use crate::record::Record;
 use crate::run::{Convoy, Run};
 use crate::snapshot::Snapshot;
 
@@ -15,6 +16,8 @@ pub(crate) struct Groups {
     places: FxHashMap<usize, usize>,
     /// A run takes so many records; then another one begins.
     chunk: usize,
+    /// For how many records a new convoy makes room.
+    room: usize,
     /// Convoys that have arrived.
     spare: Vec<Convoy>,
 }
@@ -32,13 +35,38 @@ impl Groups {
             runs: Vec::new(),
             places: FxHashMap::default(),
             chunk,
+            room: 0,
             spare: Vec::new(),
+        }
+    }
+
+    /// For so many records, most of which probably have one plan.
+    pub(crate) fn with_room(mut self, records: usize) -> Self {
+        self.room = records.min(self.chunk);
+        self
+    }
+
+    /// Takes in records of this plan, which are neighbours in the caller's batch.
+    pub(crate) fn extend(
+        &mut self,
+        snapshot: &Snapshot,
+        plan: &Arc<Plan>,
+        mut first: usize,
+        mut records: &[Arc<Record>],
+    ) {
+        while !records.is_empty() {
+            let chunk = self.chunk;
+            let convoy = &mut self.of(snapshot, plan).convoy;
+            let fits = records.len().min(chunk - convoy.records());
+            convoy.extend(first, &records[..fits]);
+            first += fits;
+            records = &records[fits..];
         }
     }
 
     /// The run for records of this plan.
     #[inline]
-    pub(crate) fn of(&mut self, snapshot: &Snapshot, plan: &Arc<Plan>) -> &mut Run {
+    fn of(&mut self, snapshot: &Snapshot, plan: &Arc<Plan>) -> &mut Run {
         // The newest first: neighbours mostly have the same plan.
         let place = match self.runs.last() {
             Some(run) if Arc::ptr_eq(&run.plan, plan) && run.convoy.records() < self.chunk => {
@@ -71,10 +99,12 @@ impl Groups {
         {
             return place;
         }
+        let mut convoy = self.spare.pop().unwrap_or_default();
+        convoy.reserve(self.room);
         self.runs.push(Run {
             program: snapshot.program.clone(),
             plan: plan.clone(),
-            convoy: self.spare.pop().unwrap_or_default(),
+            convoy,
         });
         let place = self.runs.len() - 1;
         if !self.places.is_empty() {

@@ -217,7 +217,7 @@ impl Lane {
                 results.extend(outcomes.map(Progress::Done));
                 passed += neighbours.len() as u64;
             } else {
-                groups.of(snapshot, plan).convoy.extend(first, neighbours);
+                groups.extend(snapshot, plan, first, neighbours);
             }
             first = end;
         }

@@ -122,6 +122,10 @@ pub(crate) struct Shared {
     queue: Mutex<Queue>,
     /// Something is ready to run, or there is something else to do.
     pub(crate) work: Condvar,
+    /// Goes up with everything that is given: a lane that is about to fall asleep looks here for a moment.
+    pub(crate) arrivals: AtomicU64,
+    /// Goes up whenever there is something to do for lanes beside the queue, once it can be seen.
+    pub(crate) attention: AtomicU64,
     /// Nothing is in flight.
     drained: Notify,
     pool: Mutex<Option<Arc<etl_pool::Pool>>>,
@@ -183,6 +187,8 @@ impl Orchestrator {
             clock: options.clock,
             seed: options.seed,
             work: Condvar::new(),
+            arrivals: AtomicU64::new(0),
+            attention: AtomicU64::new(0),
             drained: Notify::new(),
             pool: Mutex::new(modules.pool().map(|(_, pool)| pool)),
             lanes: AtomicUsize::new(0),
@@ -277,9 +283,10 @@ impl Orchestrator {
         self.shared.lanes.load(Ordering::Relaxed)
     }
 
-    /// Wakes every lane. Under the lock, so that none is between looking and falling asleep.
+    /// Has every lane look whether there is something to do beside the queue. Under the lock, so that none is between looking and falling asleep.
     pub(crate) fn wake_all(&self) {
         let _queue = self.shared.queue();
+        self.shared.attention.fetch_add(1, Ordering::Release);
         self.shared.work.notify_all();
     }
 

@@ -14,16 +14,24 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use smallvec::SmallVec;
+use foldhash::quality::RandomState;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 
 use crate::outcome::Outcome;
-use crate::run::Run;
+use crate::run::{Convoy, Run};
+use crate::stats::TotalCounters;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// A topic and one of its partitions.
 pub(crate) type Partition = (Arc<str>, u32);
+
+/// The batches of a partition in the order in which they were accepted.
+type Line = VecDeque<Arc<Job>>;
+
+/// So many empty lines are kept.
+const MAX_SPARE: usize = 64;
 
 /// A batch on its way: where its outcomes gather.
 pub(crate) struct Job {
@@ -37,6 +45,7 @@ pub(crate) struct Job {
 }
 
 struct Gathered {
+    /// One for each record, once there is any.
     outcomes: Vec<Outcome>,
     missing: usize,
     /// A lane broke while it had some of the records.
@@ -45,7 +54,9 @@ struct Gathered {
 }
 
 impl Job {
+    /// A batch of so many `records`. `outcomes` are none, or one for each, of which those that are `missing` are yet to come.
     pub(crate) fn new(
+        records: usize,
         outcomes: Vec<Outcome>,
         missing: usize,
         partitions: SmallVec<[Partition; 1]>,
@@ -53,7 +64,6 @@ impl Job {
         arrived: Instant,
         sender: oneshot::Sender<Vec<Outcome>>,
     ) -> Self {
-        let records = outcomes.len() as u64;
         let gathered = Gathered {
             outcomes,
             missing,
@@ -63,21 +73,34 @@ impl Job {
         Self {
             gathered: Mutex::new(gathered),
             partitions,
-            records,
+            records: records as u64,
             bytes,
             arrived,
             cancelled: AtomicBool::new(false),
         }
     }
 
-    /// Takes outcomes in. Answers whether they are complete now.
-    pub(crate) fn gather(&self, outcomes: impl Iterator<Item = (usize, Outcome)>) -> bool {
+    /// Takes in the outcomes of a convoy. Answers whether they are complete now.
+    pub(crate) fn gather(&self, convoy: &mut Convoy, totals: &TotalCounters) -> bool {
         let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
-        for (place, outcome) in outcomes {
-            gathered.outcomes[place] = outcome;
-            gathered.missing -= 1;
+        let Gathered {
+            outcomes, missing, ..
+        } = &mut *gathered;
+        if outcomes.is_empty()
+            && convoy.records() as u64 == self.records
+            && let Some(all) = convoy.forwarded(totals)
+        {
+            // In their order: a convoy that nothing has set apart stands as it was given.
+            outcomes.extend(all);
+            *missing = 0;
+            return true;
         }
-        gathered.missing == 0
+        outcomes.resize_with(self.records as usize, Outcome::default);
+        for (place, outcome) in convoy.outcomes(totals) {
+            outcomes[place] = outcome;
+            *missing -= 1;
+        }
+        *missing == 0
     }
 
     /// Gives up on some of its records. Answers whether nothing is missing any more.
@@ -208,8 +231,10 @@ pub(crate) struct Queue {
     timed: BinaryHeap<Reverse<Timed>>,
     applicants: BinaryHeap<Reverse<Applicant>>,
     /// The partitions of applicants.
-    applying: HashMap<Partition, Applying>,
-    lines: HashMap<Partition, VecDeque<Arc<Job>>>,
+    applying: HashMap<Partition, Applying, RandomState>,
+    lines: HashMap<Partition, Line, RandomState>,
+    /// Lines that have become empty, kept for the room in them.
+    spare: Vec<Line>,
     records: u64,
     bytes: u64,
     arrivals: u64,
@@ -226,8 +251,9 @@ impl Queue {
             ready: BinaryHeap::new(),
             timed: BinaryHeap::new(),
             applicants: BinaryHeap::new(),
-            applying: HashMap::new(),
-            lines: HashMap::new(),
+            applying: HashMap::default(),
+            lines: HashMap::default(),
+            spare: Vec::new(),
             records: 0,
             bytes: 0,
             arrivals: 0,
@@ -308,7 +334,7 @@ impl Queue {
         for partition in &job.partitions {
             self.lines
                 .entry(partition.clone())
-                .or_default()
+                .or_insert_with(|| self.spare.pop().unwrap_or_default())
                 .push_back(job.clone());
         }
         if runs.is_empty() {
@@ -398,7 +424,7 @@ impl Queue {
 
     /// A batch has all its outcomes: it leaves, and with it what it held up, as soon as nothing of its partitions is before it.
     pub(crate) fn completed(&mut self, job: &Arc<Job>) {
-        let mut candidates = vec![job.clone()];
+        let mut candidates: SmallVec<[Arc<Job>; 4]> = smallvec![job.clone()];
         while let Some(job) = candidates.pop() {
             let at_front = |partition: &Partition| {
                 self.lines
@@ -417,7 +443,10 @@ impl Queue {
                 match line.front() {
                     Some(next) => candidates.push(next.clone()),
                     None => {
-                        self.lines.remove(partition);
+                        let line = self.lines.remove(partition);
+                        if self.spare.len() < MAX_SPARE {
+                            self.spare.extend(line);
+                        }
                     }
                 }
             }

@@ -222,6 +222,11 @@ impl Convoy {
         self.trace = None;
     }
 
+    /// Makes room for so many more records.
+    pub(crate) fn reserve(&mut self, records: usize) {
+        self.together.reserve(records);
+    }
+
     /// How many records there is room for.
     pub(crate) fn capacity(&self) -> usize {
         self.together.capacity().max(self.flights.capacity())

@@ -28,25 +28,33 @@ pub(crate) fn spawn(shared: Arc<Shared>, lane: usize) -> JoinHandle<()> {
 
 fn work(shared: &Arc<Shared>, lane: usize) {
     let mut core = shared.core();
+    let mut patience = Patience::default();
     let mut generation = 0;
+    // What was to be seen to beside the queue has been, up to this number.
+    let mut seen = None;
     loop {
-        // What only former configurations used takes the place of nothing that is in use.
-        let present = shared.live.load().program.generation;
-        if generation != present {
-            generation = present;
-            core.context.tend(Instant::now());
+        let attention = shared.attention.load(Ordering::Acquire);
+        if seen != Some(attention) {
+            seen = Some(attention);
+            // What only former configurations used takes the place of nothing that is in use.
+            let present = shared.live.load().program.generation;
+            if generation != present {
+                generation = present;
+                core.context.tend(Instant::now());
+            }
+            for Warming { snapshot, done } in take_warming(shared, lane) {
+                warm(&snapshot, &mut core);
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(());
+            }
+            if lane >= shared.lanes.load(Ordering::Relaxed) {
+                // Another lane takes what it may have been woken for.
+                shared.work.notify_one();
+                return;
+            }
+            core.context.give_way();
         }
-        for Warming { snapshot, done } in take_warming(shared, lane) {
-            warm(&snapshot, &mut core);
-            // Whoever asked may have stopped waiting.
-            let _ = done.send(());
-        }
-        if lane >= shared.lanes.load(Ordering::Relaxed) {
-            // Another lane takes what it may have been woken for.
-            shared.work.notify_one();
-            return;
-        }
-        let Some(entry) = next(shared, &mut core, lane, generation) else {
+        let Some(entry) = next(shared, &mut core, &mut patience, attention) else {
             return;
         };
         if let Some(entry) = entry {
@@ -67,26 +75,21 @@ fn take_warming(shared: &Shared, lane: usize) -> Vec<Warming> {
         .unwrap_or_default()
 }
 
-/// Whether the lane shall make instances ready, let go of those of a former configuration, or end.
-fn has_other_work(shared: &Shared, lane: usize, generation: u64) -> bool {
-    let warming = shared
-        .warming
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    lane >= shared.lanes.load(Ordering::Relaxed)
-        || generation != shared.live.load().program.generation
-        || warming.get(lane).is_some_and(|warming| !warming.is_empty())
-}
-
 /// The next run; `Some(None)` where there is something else to do, `None` at the end.
 #[allow(
     clippy::option_option,
     reason = "go on with this, go on with something else, end"
 )]
-fn next(shared: &Shared, core: &mut Core, lane: usize, generation: u64) -> Option<Option<Entry>> {
+fn next(
+    shared: &Shared,
+    core: &mut Core,
+    patience: &mut Patience,
+    seen: u64,
+) -> Option<Option<Entry>> {
     let mut queue = shared.queue();
+    let mut looked = shared.clock.is_manual();
     loop {
-        if has_other_work(shared, lane, generation) {
+        if shared.attention.load(Ordering::Acquire) != seen {
             return Some(None);
         }
         let now = core.now();
@@ -98,6 +101,17 @@ fn next(shared: &Shared, core: &mut Core, lane: usize, generation: u64) -> Optio
         }
         if queue.closed && queue.is_empty() {
             return None;
+        }
+        if !looked {
+            looked = true;
+            let arrivals = shared.arrivals.load(Ordering::Relaxed);
+            drop(queue);
+            patience.wait(now, || {
+                shared.arrivals.load(Ordering::Relaxed) != arrivals
+                    || shared.attention.load(Ordering::Relaxed) != seen
+            });
+            queue = shared.queue();
+            continue;
         }
         let wait = queue
             .next_retry()
@@ -126,6 +140,40 @@ fn next(shared: &Shared, core: &mut Core, lane: usize, generation: u64) -> Optio
     }
 }
 
+/// Looks for work for a moment before its lane falls asleep: waking a thread takes longer than most gaps between records that come one by one. Where that was
+/// in vain it falls asleep at once the next times, ever more of them.
+#[derive(Debug, Default)]
+struct Patience {
+    in_vain: u32,
+    skip: u32,
+}
+
+/// Looking for work takes no longer than what waking a thread costs.
+const LOOK: Duration = Duration::from_micros(20);
+
+impl Patience {
+    fn wait(&mut self, start: Instant, mut come: impl FnMut() -> bool) {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return;
+        }
+        loop {
+            for _ in 0..32 {
+                if come() {
+                    self.in_vain = 0;
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+            if start.elapsed() >= LOOK {
+                self.in_vain = (self.in_vain + 1).min(8);
+                self.skip = (1 << self.in_vain) - 1;
+                return;
+            }
+        }
+    }
+}
+
 fn run(shared: &Arc<Shared>, core: &mut Core, entry: Entry) {
     let before = entry.key();
     let Entry { mut run, job, .. } = entry;
@@ -140,8 +188,7 @@ fn run(shared: &Arc<Shared>, core: &mut Core, entry: Entry) {
     }));
     let complete = match &advanced {
         Ok(Advance::Done) => {
-            let totals = core.counters.totals();
-            job.gather(run.convoy.outcomes(totals))
+            job.gather(&mut run.convoy, core.counters.totals())
         }
         Ok(Advance::Yielded) => false,
         Err(_) => {

@@ -96,8 +96,9 @@ impl Orchestrator {
 
     fn submit(&self, records: &[Arc<Record>], wait: bool) -> Result<Submitted, ProcessError> {
         let arrived = self.shared.clock.now();
-        let mut outcomes: Vec<Outcome> = Vec::with_capacity(records.len());
-        let mut groups = Groups::new(CHUNK);
+        // None, until one is known.
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        let mut groups = Groups::new(CHUNK).with_room(records.len());
         let mut partitions = Partitions::default();
         let mut bytes = 0;
         let mut passed = 0;
@@ -106,21 +107,29 @@ impl Orchestrator {
             let mut planner = self.planner();
             let Planner { plans, counters } = &mut *planner;
             let totals = counters.totals();
-            for (index, record) in records.iter().enumerate() {
-                partitions.add(record);
-                bytes += record.weight() as u64;
-                let plan = plans.plan(&snapshot, &record.topic, totals);
-                if plan.is_empty() {
-                    passed += 1;
-                    outcomes.push(Outcome::passed(record.clone()));
-                } else {
-                    groups
-                        .of(&snapshot, plan)
-                        .convoy
-                        .push(index, record.clone());
-                    outcomes.push(Outcome::default());
+            let mut first = 0;
+            while let Some(record) = records.get(first) {
+                let same = |other: &&Arc<Record>| other.topic == record.topic;
+                let end = first + records[first..].iter().take_while(same).count();
+                let neighbours = &records[first..end];
+                for record in neighbours {
+                    partitions.add(record);
+                    bytes += record.weight() as u64;
                 }
+                let plan = plans.plan(&snapshot, &record.topic, totals);
+                totals.plan_hits.add((neighbours.len() - 1) as u64);
+                if plan.is_empty() {
+                    passed += neighbours.len() as u64;
+                    outcomes.resize_with(first, Outcome::default);
+                    outcomes.extend(neighbours.iter().cloned().map(Outcome::passed));
+                } else {
+                    groups.extend(&snapshot, plan, first, neighbours);
+                }
+                first = end;
             }
+        }
+        if !outcomes.is_empty() {
+            outcomes.resize_with(records.len(), Outcome::default);
         }
         let runs: Vec<Run> = groups.take();
         let mut queue = self.shared.queue();
@@ -135,6 +144,7 @@ impl Orchestrator {
         let missing = runs.iter().map(|run| run.convoy.records()).sum();
         let (sender, receiver) = oneshot::channel();
         let job = Arc::new(Job::new(
+            records.len(),
             outcomes,
             missing,
             partitions.list,
@@ -145,6 +155,7 @@ impl Orchestrator {
         let refused = queue.submit(&job, runs, wait);
         // Those that were given up may have made room for others, even where this one was refused.
         let wake = queue.ready().min(queue.idle);
+        self.shared.arrivals.fetch_add(1, Ordering::Release);
         drop(queue);
         for _ in 0..wake {
             self.shared.work.notify_one();

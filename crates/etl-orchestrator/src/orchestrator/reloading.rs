@@ -87,7 +87,7 @@ impl Orchestrator {
         let keepsake = control.modules.keepsake();
         control.history.add(snapshot, keepsake, cause, unix_ms);
         self.shared.queue().set_bounds(bounds(&snapshot.loaded));
-        self.shared.work.notify_all();
+        self.wake_all();
         self.shared.hub.prune(&snapshot.program);
         self.reloads.fetch_add(1, Ordering::Relaxed);
         self.publish_metrics();

@@ -31,6 +31,11 @@ impl Together {
         self.looked_at = false;
     }
 
+    pub(super) fn reserve(&mut self, records: usize) {
+        self.views.reserve(records);
+        self.inputs.reserve(records);
+    }
+
     pub(super) fn capacity(&self) -> usize {
         self.views.capacity()
     }
