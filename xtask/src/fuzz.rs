@@ -1,9 +1,10 @@
 //! `cargo xtask fuzz`: the long run of what the ordinary tests do for a moment.
 //!
-//! Two sorts of target, all in one table. A *compared* one is a property test that goes from seed to seed: this chore builds it, most in release
+//! Three sorts of target, all in one table. A *compared* one is a property test that goes from seed to seed: this chore builds it, most in release
 //! mode, and tells it through the environment how much to do (`tests/support/effort.rs` of `etl-filter` is the other side). A *guided* one is a target
 //! of cargo-fuzz, led by coverage, which wants a nightly compiler; where that is missing it is skipped, with how to get it. What a guided run
-//! finds worth keeping goes to `target/fuzz/corpus`, so that a run changes nothing that is committed.
+//! finds worth keeping goes to `target/fuzz/corpus`, so that a run changes nothing that is committed. An *interleaved* one runs threads in many orders
+//! of their steps.
 
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
@@ -58,6 +59,14 @@ enum How {
         /// How much is done unless it is said, and what is counted.
         cases: u64,
         unit: &'static str,
+    },
+    /// Unit tests of a crate whose locks and threads are those of `shuttle` where the feature of that name is on.
+    Interleaved {
+        package: &'static str,
+        /// The module that they are in.
+        module: &'static str,
+        /// How many orders each of them is run in, by each scheduler.
+        orders: u64,
     },
     /// A target of cargo-fuzz in a crate's `fuzz` folder.
     Guided {
@@ -129,6 +138,15 @@ const TARGETS: &[Target] = &[
         },
     },
     Target {
+        name: "interleavings",
+        about: "the queue, its lanes and reloads in many orders of their steps",
+        how: How::Interleaved {
+            package: "etl-orchestrator",
+            module: "interleavings",
+            orders: 3_000,
+        },
+    },
+    Target {
         name: "guided-patterns",
         about: "patterns of every kind: read or refused with their place",
         how: How::Guided {
@@ -183,6 +201,11 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     for target in wanted {
         let outcome = match target.how {
             How::Compared { .. } => compared(&root, target, arguments)?,
+            How::Interleaved {
+                package,
+                module,
+                orders,
+            } => interleaved(&root, package, module, orders, arguments)?,
             How::Guided {
                 folder,
                 target: name,
@@ -317,13 +340,79 @@ fn build(
         Mode::Release => command.args(["--release", "--package", package, "--features", features]),
         Mode::AsTested => command.arg("--workspace"),
     };
-    let messages = process::cargo_messages(&mut command)?;
+    executable(&mut command, program)
+}
+
+/// Has cargo build, and says where the program is that was built for a target.
+fn executable(command: &mut Command, target: &str) -> Result<PathBuf, String> {
+    let messages = process::cargo_messages(command)?;
     messages
         .iter()
-        .filter(|message| message["target"]["name"] == program)
+        .filter(|message| message["target"]["name"] == target)
         .find_map(|message| message["executable"].as_str())
         .map(PathBuf::from)
-        .ok_or_else(|| format!("`{}` built no program", process::shown(&command)))
+        .ok_or_else(|| format!("`{}` built no program", process::shown(command)))
+}
+
+/// Runs a few orders at a time, until there are as many as were wanted or the time is over.
+fn interleaved(
+    root: &Path,
+    package: &str,
+    module: &str,
+    orders: u64,
+    arguments: &Arguments,
+) -> Result<Outcome, String> {
+    const AT_A_TIME: u64 = 500;
+    let mut command = process::cargo(root);
+    command.args(["test", "--no-run", "--workspace", "--lib", "--features"]);
+    command.arg(format!("{package}/shuttle"));
+    let name = package.replace('-', "_");
+    let executable = executable(&mut command, &name)?;
+    let limit = match (arguments.cases, arguments.seconds) {
+        (Some(cases), _) => cases,
+        (None, Some(_)) => u64::MAX,
+        (None, None) => orders,
+    };
+    let start = Instant::now();
+    let mut done = 0;
+    let mut seed = arguments.seed;
+    while done < limit
+        && arguments
+            .seconds
+            .is_none_or(|seconds| start.elapsed().as_secs() < seconds)
+    {
+        let now = AT_A_TIME.min(limit - done);
+        let output = Command::new(&executable)
+            .args([module, "--nocapture"])
+            .current_dir(root)
+            .env("ETL_INTERLEAVINGS", now.to_string())
+            .env("SHUTTLE_RANDOM_SEED", seed.to_string())
+            .output()
+            .map_err(|error| format!("cannot start {}: {error}", executable.display()))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            println!("{said}{}", String::from_utf8_lossy(&output.stderr));
+            return Ok(Outcome::Failed(format!(
+                "seed {seed}; again: cargo xtask fuzz --only {module} --seed {seed} --cases {now}"
+            )));
+        }
+        if said.contains("running 0 tests") {
+            return Err(format!("{package} has no tests in `{module}`"));
+        }
+        done += now;
+        seed = seed.wrapping_add(1);
+        show(&format!(
+            "{module}: {} orders, {} s",
+            grouped(done),
+            start.elapsed().as_secs()
+        ));
+    }
+    show("");
+    Ok(Outcome::Passed(format!(
+        "{} orders of each test by each of two schedulers in {:.0} s: nothing lost, doubled or stuck",
+        grouped(done),
+        start.elapsed().as_secs_f64()
+    )))
 }
 
 fn guided(

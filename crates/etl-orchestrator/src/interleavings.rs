@@ -2,6 +2,7 @@
 //!
 //! Waits have no end here: a lane that nobody wakes sleeps for ever, and the test says that it has come to a standstill, where a real lane would
 //! only be late. What comes out is held to the same promises as ever: each batch once, in order, on the configuration that it was given to.
+//! `cargo xtask fuzz --only interleavings` runs this.
 
 use std::future::Future;
 use std::pin::pin;

@@ -187,9 +187,7 @@ fn run(shared: &Arc<Shared>, core: &mut Core, entry: Entry) {
         })
     }));
     let complete = match &advanced {
-        Ok(Advance::Done) => {
-            job.gather(&mut run.convoy, core.counters.totals())
-        }
+        Ok(Advance::Done) => job.gather(&mut run.convoy, core.counters.totals()),
         Ok(Advance::Yielded) => false,
         Err(_) => {
             // Whatever the panic left half done is thrown away with the lane's instances.
