@@ -6,11 +6,14 @@
 //! finds worth keeping goes to `target/fuzz/corpus`, so that a run changes nothing that is committed. An *interleaved* one runs threads in many orders
 //! of their steps.
 
-use std::fs::{self, File};
+mod guided;
+mod interleaved;
+
+use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
 use crate::{generator, process};
 
@@ -205,11 +208,11 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
                 package,
                 module,
                 orders,
-            } => interleaved(&root, package, module, orders, arguments)?,
+            } => interleaved::run(&root, package, module, orders, arguments)?,
             How::Guided {
                 folder,
                 target: name,
-            } => guided(&root, target, folder, name, arguments)?,
+            } => guided::run(&root, target, folder, name, arguments)?,
         };
         match outcome {
             Outcome::Passed(what) => println!("{:<18} {what}", target.name),
@@ -352,143 +355,6 @@ fn executable(command: &mut Command, target: &str) -> Result<PathBuf, String> {
         .find_map(|message| message["executable"].as_str())
         .map(PathBuf::from)
         .ok_or_else(|| format!("`{}` built no program", process::shown(command)))
-}
-
-/// Runs a few orders at a time, until there are as many as were wanted or the time is over.
-fn interleaved(
-    root: &Path,
-    package: &str,
-    module: &str,
-    orders: u64,
-    arguments: &Arguments,
-) -> Result<Outcome, String> {
-    const AT_A_TIME: u64 = 500;
-    let mut command = process::cargo(root);
-    command.args(["test", "--no-run", "--workspace", "--lib", "--features"]);
-    command.arg(format!("{package}/shuttle"));
-    let name = package.replace('-', "_");
-    let executable = executable(&mut command, &name)?;
-    let limit = match (arguments.cases, arguments.seconds) {
-        (Some(cases), _) => cases,
-        (None, Some(_)) => u64::MAX,
-        (None, None) => orders,
-    };
-    let start = Instant::now();
-    let mut done = 0;
-    let mut seed = arguments.seed;
-    while done < limit
-        && arguments
-            .seconds
-            .is_none_or(|seconds| start.elapsed().as_secs() < seconds)
-    {
-        let now = AT_A_TIME.min(limit - done);
-        let output = Command::new(&executable)
-            .args([module, "--nocapture"])
-            .current_dir(root)
-            .env("ETL_INTERLEAVINGS", now.to_string())
-            .env("SHUTTLE_RANDOM_SEED", seed.to_string())
-            .output()
-            .map_err(|error| format!("cannot start {}: {error}", executable.display()))?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        if !output.status.success() {
-            println!("{said}{}", String::from_utf8_lossy(&output.stderr));
-            return Ok(Outcome::Failed(format!(
-                "seed {seed}; again: cargo xtask fuzz --only {module} --seed {seed} --cases {now}"
-            )));
-        }
-        if said.contains("running 0 tests") {
-            return Err(format!("{package} has no tests in `{module}`"));
-        }
-        done += now;
-        seed = seed.wrapping_add(1);
-        show(&format!(
-            "{module}: {} orders, {} s",
-            grouped(done),
-            start.elapsed().as_secs()
-        ));
-    }
-    show("");
-    Ok(Outcome::Passed(format!(
-        "{} orders of each test by each of two schedulers in {:.0} s: nothing lost, doubled or stuck",
-        grouped(done),
-        start.elapsed().as_secs_f64()
-    )))
-}
-
-fn guided(
-    root: &Path,
-    target: &Target,
-    folder: &str,
-    name: &str,
-    arguments: &Arguments,
-) -> Result<Outcome, String> {
-    let there = process::nightly(root)
-        .args(["fuzz", "--version"])
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !there {
-        return Ok(Outcome::Skipped(
-            "needs `rustup toolchain install nightly` and `cargo install cargo-fuzz --locked`"
-                .to_owned(),
-        ));
-    }
-    let desk = root.join("target/fuzz");
-    let (found, log) = (
-        desk.join("corpus").join(target.name),
-        desk.join(format!("{}.log", target.name)),
-    );
-    let problem = |error: std::io::Error| format!("cannot write to {}: {error}", desk.display());
-    fs::create_dir_all(&found).map_err(problem)?;
-    let output = File::create(&log).map_err(problem)?;
-    let seconds = arguments.seconds.unwrap_or(GUIDED_SECONDS);
-    // The first folder takes what is found, the second is what is committed.
-    let mut command = process::nightly(&root.join(folder));
-    command.args(["fuzz", "run", "--target-dir"]).arg(&desk);
-    command.arg(name).arg(&found);
-    let committed = root.join(folder).join("fuzz/corpus").join(name);
-    if committed.is_dir() {
-        command.arg(committed);
-    }
-    command
-        .arg("--")
-        .arg(format!("-max_total_time={seconds}"))
-        .arg(format!("-seed={}", arguments.seed));
-    if let Some(cases) = arguments.cases {
-        command.arg(format!("-runs={cases}"));
-    }
-    command
-        .stdin(Stdio::null())
-        .stdout(output.try_clone().map_err(problem)?)
-        .stderr(output);
-    let start = Instant::now();
-    let mut child = command
-        .spawn()
-        .map_err(|error| format!("cannot start `{}`: {error}", process::shown(&command)))?;
-    let status = loop {
-        let ended = child
-            .try_wait()
-            .map_err(|error| format!("cannot wait for `{}`: {error}", process::shown(&command)))?;
-        if let Some(status) = ended {
-            break status;
-        }
-        show(&format!("{}: {} s", target.name, start.elapsed().as_secs()));
-        std::thread::sleep(Duration::from_millis(200));
-    };
-    show("");
-    let said = String::from_utf8_lossy(&fs::read(&log).map_err(problem)?).into_owned();
-    if status.success() {
-        let done = said.lines().rev().find(|line| line.starts_with("Done "));
-        let done = done.ok_or_else(|| format!("{} ran nothing: see {}", name, log.display()))?;
-        return Ok(Outcome::Passed(done.to_owned()));
-    }
-    let lines: Vec<&str> = said.lines().collect();
-    for line in &lines[lines.len().saturating_sub(40)..] {
-        println!("{line}");
-    }
-    Ok(Outcome::Failed(format!(
-        "all that it said is in {}",
-        log.display()
-    )))
 }
 
 /// What a property test said of itself.
