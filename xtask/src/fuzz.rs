@@ -9,7 +9,6 @@
 mod guided;
 mod interleaved;
 
-use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -409,6 +408,8 @@ fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -449,6 +450,12 @@ mod tests {
                     );
                     continue;
                 }
+                How::Interleaved {
+                    package, module, ..
+                } => root
+                    .join("crates")
+                    .join(package)
+                    .join(format!("src/{module}.rs")),
                 How::Guided { folder, target } => root
                     .join(folder)
                     .join("fuzz/fuzz_targets")
