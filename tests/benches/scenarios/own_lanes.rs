@@ -29,6 +29,9 @@ const UNDER_WAY: usize = 8;
 /// Records in flight while the most that goes through is measured.
 const DEPTH: usize = 32;
 
+/// An open load goes on for so long before its latencies count.
+const WARM_UP: Duration = Duration::from_millis(300);
+
 /// What may be in flight under overload.
 const IN_FLIGHT: u64 = 1_024;
 
@@ -279,12 +282,19 @@ fn open_loop(
     let mut offered = vec![0_u64; streams.len()];
     let mut under_way: Vec<VecDeque<(f64, Waiting<'_>)>> =
         streams.iter().map(|_| VecDeque::new()).collect();
-    let mut observed = Observed {
-        latencies: vec![Vec::new(); streams.len()],
-        refused: 0,
-        in_flight: 0,
-        time,
-        waited: 0.0,
+    let time = WARM_UP + time;
+    // A list that grew in between would hold up the load.
+    let room = |stream: &Stream<'_>| {
+        let latencies = time.as_secs_f64() * 1e9 / stream.interval;
+        Vec::with_capacity(latencies as usize + 1)
+    };
+    let mut latencies: Vec<Vec<f64>> = streams.iter().map(room).collect();
+    let (mut refused, mut in_flight) = (0, 0);
+    let warm = WARM_UP.as_secs_f64() * 1e9;
+    let mut keep = |index: usize, start: Instant, due: f64| {
+        if due >= warm {
+            latencies[index].push(start.elapsed().as_secs_f64() * 1e9 - due);
+        }
     };
     let waited = waited_ns();
     let start = Instant::now();
@@ -293,8 +303,7 @@ fn open_loop(
         let elapsed = start.elapsed();
         let offering = elapsed < time;
         if streams.len() > 1 && elapsed > look {
-            let in_flight = orchestrator.stats().queue.in_flight_records;
-            observed.in_flight = observed.in_flight.max(in_flight);
+            in_flight = in_flight.max(orchestrator.stats().queue.in_flight_records);
             look = elapsed + LOOK;
         }
         for (index, stream) in streams.iter().enumerate() {
@@ -315,11 +324,11 @@ fn open_loop(
                     Some(mut waiting) => match waiting.as_mut().poll(&mut context) {
                         Poll::Ready(outcome) => {
                             outcome.map_err(|error| error.to_string())?;
-                            observed.latencies[index].push(since(start, due));
+                            keep(index, start, due);
                         }
                         Poll::Pending => under_way[index].push_back((due, waiting)),
                     },
-                    None => observed.refused += 1,
+                    None => refused += u64::from(due >= warm),
                 }
             }
             // Outcomes of a partition come in order: the first is the next.
@@ -328,7 +337,7 @@ fn open_loop(
                     break;
                 };
                 outcome.map_err(|error| error.to_string())?;
-                observed.latencies[index].push(since(start, *due));
+                keep(index, start, *due);
                 under_way[index].pop_front();
             }
         }
@@ -337,12 +346,13 @@ fn open_loop(
         }
         std::hint::spin_loop();
     }
-    observed.waited = (waited_ns() - waited) / (start.elapsed().as_secs_f64() * 1e9);
-    Ok(observed)
-}
-
-fn since(start: Instant, due: f64) -> f64 {
-    start.elapsed().as_secs_f64() * 1e9 - due
+    Ok(Observed {
+        latencies,
+        refused,
+        in_flight,
+        time: time - WARM_UP,
+        waited: (waited_ns() - waited) / (start.elapsed().as_secs_f64() * 1e9),
+    })
 }
 
 /// Records a second with always so many in flight: the most that goes through one by one.

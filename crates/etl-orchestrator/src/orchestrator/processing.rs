@@ -155,8 +155,9 @@ impl Orchestrator {
         let refused = queue.submit(&job, runs, wait);
         // Those that were given up may have made room for others, even where this one was refused.
         let wake = queue.ready().min(queue.idle);
-        self.shared.arrivals.fetch_add(1, Ordering::Release);
         drop(queue);
+        // Only now: a lane that sees it asks for the lock.
+        self.shared.arrivals.fetch_add(1, Ordering::Release);
         for _ in 0..wake {
             self.shared.work.notify_one();
         }
