@@ -161,7 +161,15 @@ impl Matching<'_> {
 
     fn one(&mut self, topic: &[u8], rules: &str) -> Result<(), Exit> {
         let text = std::str::from_utf8(topic);
-        if let (Some(Form::Text), Ok(topic)) = (self.explain, text) {
+        if let Some(Form::Text) = self.explain {
+            let Ok(topic) = text else {
+                let topic = topic.escape_ascii();
+                writeln!(
+                    self.out,
+                    "{topic}\n  is not UTF-8, so there are no reasons; it matches [{rules}]"
+                )?;
+                return Ok(());
+            };
             writeln!(self.out, "{}", topic.escape_debug())?;
             for explanation in self.set.explain(topic) {
                 let id = &self.ids[explanation.rule().index()];

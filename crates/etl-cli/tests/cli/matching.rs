@@ -71,7 +71,7 @@ fn both_formats_match_alike() {
 fn explanations() {
     let desk = Desk::new();
     desk.put("rules.toml", TOML);
-    let topics = b"web.fatal.disk\nsensors/test/temperature\n";
+    let topics = b"web.fatal.disk\nsensors/test/temperature\nweb.\xff\n";
     let said = desk
         .etl_with_input(&["match", "--rules", "rules.toml", "--explain"], topics)
         .ends_with(0);
