@@ -12,7 +12,7 @@ mod token;
 pub(crate) use gate::{Doubt, Gate};
 pub use scope::Scope;
 pub use store::{AccessError, Entry, NewEntry, Store};
-pub(crate) use store::{private as private_file, private_folder, replace};
+pub(crate) use store::{now, private as private_file, private_folder, replace};
 pub use token::Token;
 pub(crate) use token::hex;
 

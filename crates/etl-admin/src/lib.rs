@@ -18,6 +18,7 @@ mod http;
 mod openapi;
 mod operations;
 mod routes;
+pub mod secrets;
 mod server;
 mod site;
 mod tls;

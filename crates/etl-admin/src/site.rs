@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use etl_config::{LoadOptions, Loaded, Report};
+use etl_config::{LoadOptions, Loaded, Report, SecretError};
 use etl_orchestrator::Orchestrator;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -13,6 +13,7 @@ use crate::audit::{self, Attempt, AuditLog};
 use crate::call::Call;
 use crate::http::{Answer, Handler, Head, Limits, Peer};
 use crate::routes::{ROUTES, Reach, Route, Takes};
+use crate::secrets::Key;
 
 /// What the program that runs the engine lends to the API.
 pub trait Host: Send + Sync + 'static {
@@ -24,6 +25,14 @@ pub trait Host: Send + Sync + 'static {
 
     /// How documents that come through the API are loaded.
     fn load_options(&self) -> LoadOptions;
+
+    /// The key under which modules that come through the API are stored. By default they are stored as they come.
+    ///
+    /// # Errors
+    /// There should be one, and it cannot be had.
+    fn key(&self) -> Result<Option<Key>, SecretError> {
+        Ok(None)
+    }
 
     /// Every metric in the text format of Prometheus.
     fn metrics(&self) -> String;

@@ -9,6 +9,7 @@ use crate::logging::EnvFilterText;
 use crate::matching::MatchOptions;
 use crate::redrive::RedriveOptions;
 use crate::replay::ReplayOptions;
+use crate::secret::{SecretArguments, SecretOptions};
 use crate::topics::{SendOptions, TailOptions, TopicsOptions};
 
 const EXAMPLES: &str = "\
@@ -56,6 +57,7 @@ pub enum Command {
     #[command(subcommand)]
     Module(ModuleCommand),
     Match(MatchOptions),
+    Secret(SecretArguments),
     /// Say who may use the API of `etl run --admin`
     #[command(subcommand)]
     Admin(AdminCommand),
@@ -269,6 +271,9 @@ pub struct ConfigurationOptions {
     /// Take warnings for errors
     #[arg(long)]
     pub deny_warnings: bool,
+
+    #[command(flatten)]
+    pub secrets: SecretOptions,
 }
 
 const RUN_HELP: &str = "\

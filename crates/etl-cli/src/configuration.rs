@@ -5,6 +5,7 @@ use etl_config::{LoadOptions, Loaded, Problem, Report};
 use crate::arguments::ConfigurationOptions;
 use crate::exit::Exit;
 use crate::output::colour;
+use crate::secret;
 
 /// Reads it; patterns and modules are not looked at.
 pub fn load(options: &ConfigurationOptions) -> Result<Loaded, Report> {
@@ -13,7 +14,9 @@ pub fn load(options: &ConfigurationOptions) -> Result<Loaded, Report> {
 
 /// How it is read.
 pub fn options(options: &ConfigurationOptions) -> LoadOptions {
-    let mut load = LoadOptions::default().deny_warnings(options.deny_warnings);
+    let mut load = LoadOptions::default()
+        .deny_warnings(options.deny_warnings)
+        .secrets(secret::keeper(&options.secrets));
     if let Some(modules) = &options.modules {
         load = load.modules_dir(modules);
     }

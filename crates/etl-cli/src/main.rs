@@ -21,6 +21,7 @@ mod redrive;
 mod replay;
 mod run;
 mod schema;
+mod secret;
 mod signing;
 mod topics;
 mod validate;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Module(ModuleCommand::Verify(options)) => signing::verify(options),
         Command::Generate(what) => generate::generate(what),
         Command::Admin(what) => access::run(what),
+        Command::Secret(arguments) => secret::run(arguments),
         Command::Audit(AuditCommand::Verify(options)) => audit::verify(options),
         Command::Match(options) => matching::match_topics(options),
         Command::Topics(options) => topics::list(options),

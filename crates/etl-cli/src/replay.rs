@@ -270,20 +270,23 @@ impl Recorded {
         ] {
             candidates.extend(folder.map(wasm_files).unwrap_or_default());
         }
+        let present = module.file.clone();
         let found = candidates
             .into_iter()
-            .find(|file| sha256(file).as_ref() == Some(wanted));
+            .find(|file| sha256(loaded, file).as_ref() == Some(wanted));
         match found {
             Some(file) => {
-                module.file = file;
-                module.sha256 = None;
+                if let Some(module) = loaded.config.modules.first_mut() {
+                    module.file = file;
+                    module.sha256 = None;
+                }
                 Ok(true)
             }
             None if options.any_version => Ok(false),
             None => Err(Exit::failed(format_args!(
                 "no file has the SHA-256 {wanted} that the dead letter names: put that version of {} beside {}, or take the present one with --any-version",
                 self.module,
-                module.file.display()
+                present.display()
             ))),
         }
     }
@@ -297,8 +300,8 @@ fn wasm_files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn sha256(file: &Path) -> Option<String> {
+fn sha256(loaded: &Loaded, file: &Path) -> Option<String> {
     use sha2::Digest as _;
-    let digest = sha2::Sha256::digest(fs::read(file).ok()?);
+    let digest = sha2::Sha256::digest(loaded.read_module(file).ok()?);
     Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -4,10 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::MAX_RULES;
-use crate::document::{Written, WrittenModule};
+use crate::document::{Written, WrittenModule, WrittenSecrets};
+use crate::load::LoadOptions;
 use crate::model::{Config, ModuleDeclaration, Pipeline};
 use crate::path::{ConfigPath, Segment};
 use crate::problem::{Problem, Severity};
+use crate::secret::SecretSettings;
+use crate::secret_settings::secrets_beside;
 use crate::sources::Sources;
 
 /// Completes a configuration, and notes what is wrong with it as a whole.
@@ -16,13 +19,13 @@ use crate::sources::Sources;
 pub(crate) fn complete(
     written: Written,
     base: &Path,
-    modules_dir: Option<&Path>,
+    options: &LoadOptions,
     sources: &Sources,
     clean: bool,
     problems: &mut Vec<Problem>,
 ) -> Config {
-    let modules_dir = match (modules_dir, &written.modules_dir) {
-        (Some(given), _) => given.to_owned(),
+    let modules_dir = match (&options.modules_dir, &written.modules_dir) {
+        (Some(given), _) => given.clone(),
         (None, Some(written)) => base.join(written),
         (None, None) => base.join("modules"),
     };
@@ -51,7 +54,9 @@ pub(crate) fn complete(
     for module in written.modules {
         modules.push(resolved(module, base, &modules_dir));
     }
+    let secrets = options.secret_settings.clone();
     let mut config = Config {
+        secrets: secrets.unwrap_or_else(|| secret_settings(written.secrets, base)),
         engine: written.engine,
         instance_pool,
         dead_letter: written.dead_letter,
@@ -62,6 +67,15 @@ pub(crate) fn complete(
     };
     check.whole(&mut config, clean);
     config
+}
+
+/// Where secrets are, with files where they are.
+pub(crate) fn secret_settings(written: WrittenSecrets, base: &Path) -> SecretSettings {
+    let mut settings = secrets_beside(base);
+    if let Some(file) = written.file {
+        settings.file = base.join(file);
+    }
+    settings.key(written.key.map(|key| key.relative_to(base)))
 }
 
 /// Completes a configuration again whose pipelines and modules have changed, and notes what is wrong with it as a whole.

@@ -20,6 +20,7 @@ use crate::reader::{
     Fields, Reading, Shape, boolean, choice, integer, list, map_text, milliseconds, seconds, table,
     text,
 };
+use crate::secret::{KeySource, KeySourceError};
 use crate::source::SourceFile;
 use crate::tree::Node;
 
@@ -40,9 +41,16 @@ pub(crate) struct Written {
     pub instance_pool: InstancePool,
     pub dead_letter: DeadLetter,
     pub security: Security,
+    pub secrets: WrittenSecrets,
     pub modules_dir: Option<PathBuf>,
     pub modules: Vec<WrittenModule>,
     pub pipelines: Vec<Pipeline>,
+}
+
+/// Where secrets are, before paths are resolved.
+pub(crate) struct WrittenSecrets {
+    pub file: Option<PathBuf>,
+    pub key: Option<KeySource>,
 }
 
 /// A module as it is declared.
@@ -80,6 +88,7 @@ fn configuration(fields: &mut Fields<'_>) -> Written {
         ),
         dead_letter: fields.section("dead_letter", "Where failed records go.", table("DeadLetter", "`dead_letter`", dead_letter)),
         security: fields.section("security", "Which modules may be loaded.", table("Security", "`security`", security)),
+        secrets: fields.section("secrets", "Where the secrets are that modules are given.", table("Secrets", "`secrets`", secrets)),
         modules_dir: fields.optional(
             "modules_dir",
             "The folder in which a module without a path is looked for, as `<module_id>.wasm`. By default `modules` beside this file.",
@@ -102,6 +111,10 @@ pub(crate) fn module_table() -> impl Shape<Value = WrittenModule> {
 
 pub(crate) fn configuration_table() -> impl Shape<Value = Written> {
     table("Configuration", "a configuration", configuration)
+}
+
+pub(crate) fn secrets_table() -> impl Shape<Value = WrittenSecrets> {
+    table("Secrets", "`secrets`", secrets)
 }
 
 fn schema_address(fields: &mut Fields<'_>) {
@@ -204,6 +217,21 @@ fn security(fields: &mut Fields<'_>) -> Security {
             "trusted_keys",
             "The public keys of which one must have signed a module, as 64 hexadecimal digits each. By default signatures are not looked at.",
             list(0, map_text(64, public_key).like("^[0-9A-Fa-f]{64}$")),
+        ),
+    }
+}
+
+fn secrets(fields: &mut Fields<'_>) -> WrittenSecrets {
+    WrittenSecrets {
+        file: fields.optional(
+            "file",
+            "The file that `etl secret set` writes. By default `etl.secrets` beside this file.",
+            file_path(),
+        ),
+        key: fields.optional(
+            "key",
+            "Where its key comes from: `file:PATH`, `env:NAME` or `command:COMMAND`. By default the variable `ETL_SECRET_KEY`.",
+            map_text(4096, key_source).like("^(file|env|command):."),
         ),
     }
 }
@@ -421,6 +449,14 @@ fn topic_template() -> impl Shape<Value = TopicTemplate> {
             message: error.to_string(),
             hint: Some("for example \"{topic}.dlq\"".to_owned()),
         })
+    })
+}
+
+fn key_source(text: &str) -> Result<KeySource, Complaint> {
+    text.parse().map_err(|error: KeySourceError| Complaint {
+        offset: 0,
+        message: error.to_string(),
+        hint: Some("the key itself belongs into none of the configuration's files".to_owned()),
     })
 }
 

@@ -75,7 +75,7 @@ impl Loaded {
     /// # Ok::<(), etl_config::Report>(())
     /// ```
     pub fn edited(&self, edits: &[Edit], options: &LoadOptions) -> Result<Self, Report> {
-        let mut loading = Loading::new(options);
+        let mut loading = Loading::new(options, self.config.secrets.clone());
         loading.sources = self.sources.clone();
         loading.seen = self.next.0;
         let mut editing = Editing {
@@ -289,6 +289,7 @@ impl Editing<'_> {
         Ok(Loaded {
             next: (seen, next_module),
             deny_warnings: before.deny_warnings,
+            secrets: before.secrets.clone(),
             config,
             warnings: report.problems().to_vec(),
             files: before.files.clone(),

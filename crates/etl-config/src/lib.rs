@@ -4,7 +4,7 @@
 //! problem at once, each with file, line, column, [`ConfigPath`], message and hint. [`schema`] is the JSON Schema of the same model.
 //!
 //! How it works: TOML and JSON become one tree of values that know their place (`tree`), strings are filled from the environment
-//! (`substitute`), the tree is read against one description of the model (`document`, by the machinery of `reader`), and what needs
+//! (`substitute`) and with secrets (`secret`), the tree is read against one description of the model (`document`, by the machinery of `reader`), and what needs
 //! the whole configuration comes last (`check`). The same description writes the schema, so the two cannot differ.
 //!
 //! [`Loaded::edited`] changes pipelines and modules of a configuration that has been loaded, with the same checks.
@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod custom_config;
 mod document;
 mod edit;
 mod load;
@@ -31,12 +32,15 @@ mod problem;
 mod reach;
 mod reader;
 mod render;
+mod secret;
+mod secret_settings;
 mod source;
 mod sources;
 mod substitute;
 mod template;
 mod tree;
 
+pub use custom_config::CustomConfig;
 pub use edit::{Edit, EditText};
 pub use load::{LoadOptions, Loaded, load, load_text};
 pub use model::{
@@ -47,6 +51,10 @@ pub use model::{
 };
 pub use path::ConfigPath;
 pub use problem::{Problem, Report, Severity};
+pub use secret::{
+    KeySource, KeySourceError, Secret, SecretError, SecretSettings, SecretSource, is_secret_name,
+};
+pub use secret_settings::secret_settings;
 pub use template::TemplateError;
 
 /// A pattern may have so many bytes.

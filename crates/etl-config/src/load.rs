@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,9 +12,12 @@ use crate::model::{Config, Pipeline};
 use crate::path::{ConfigPath, Segment};
 use crate::problem::{Place, Problem, Report, Severity};
 use crate::reader::{At, Reading, Shape, position_in};
+use crate::secret::{SecretSettings, SecretSource, Vault};
+use crate::secret_settings::{base_of, secrets_beside};
 use crate::source::SourceFile;
 use crate::sources::{Document, Form, Sources};
-use crate::tree::{self, Node, Value};
+use crate::substitute::Fill;
+use crate::tree::{self, Entry, Node, Value};
 use crate::{MAX_FILE_BYTES, substitute};
 
 /// What loading depends on besides the files.
@@ -27,6 +30,10 @@ pub struct LoadOptions {
     pub environment: BTreeMap<String, String>,
     /// Makes every warning an error.
     pub deny_warnings: bool,
+    /// Who keeps the secrets that `${secret:NAME}` may name. `None`: none can be had.
+    pub secrets: Option<Arc<dyn SecretSource>>,
+    /// Where secrets are, whatever the files say of it: for documents that come from others, who must not say what is read or run here.
+    pub secret_settings: Option<SecretSettings>,
 }
 
 impl Default for LoadOptions {
@@ -50,7 +57,23 @@ impl LoadOptions {
             modules_dir: None,
             environment: BTreeMap::new(),
             deny_warnings: false,
+            secrets: None,
+            secret_settings: None,
         }
+    }
+
+    /// With somebody who keeps secrets.
+    #[must_use]
+    pub fn secrets(mut self, source: Arc<dyn SecretSource>) -> Self {
+        self.secrets = Some(source);
+        self
+    }
+
+    /// With secrets that are there and nowhere else, whatever the files say.
+    #[must_use]
+    pub fn secret_settings(mut self, settings: SecretSettings) -> Self {
+        self.secret_settings = Some(settings);
+        self
     }
 
     /// With a folder for modules that wins over the files'.
@@ -89,6 +112,8 @@ pub struct Loaded {
     pub(crate) next: (usize, usize),
     /// Whether warnings are errors.
     pub(crate) deny_warnings: bool,
+    /// Who opens what is encrypted.
+    pub(crate) secrets: Option<Arc<dyn SecretSource>>,
 }
 
 impl Loaded {
@@ -105,6 +130,20 @@ impl Loaded {
             fields.insert("enabled".to_owned(), pipeline.enabled.into());
         }
         Some(written)
+    }
+
+    /// The bytes of a module's file, decrypted where they are encrypted.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is encrypted and cannot be opened.
+    pub fn read_module(&self, file: &Path) -> io::Result<Vec<u8>> {
+        let bytes = fs::read(file)?;
+        match &self.secrets {
+            None => Ok(bytes),
+            Some(source) => source
+                .open_file(&self.config.secrets, file, bytes)
+                .map_err(io::Error::other),
+        }
     }
 
     /// An error that only building could find, at its place in the files.
@@ -163,14 +202,13 @@ impl Loaded {
 /// ```
 pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Loaded, Report> {
     let path = path.as_ref();
-    let mut loading = Loading::new(options);
-    let base = if path.is_dir() {
+    let base = base_of(path);
+    let mut loading = Loading::new(options, secrets_beside(base));
+    if path.is_dir() {
         loading.folder(path);
-        path
     } else {
         loading.file(path);
-        path.parent().unwrap_or(Path::new(""))
-    };
+    }
     loading.finish(base)
 }
 
@@ -196,13 +234,14 @@ pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Loaded, Rep
 /// # Ok::<(), etl_config::Report>(())
 /// ```
 pub fn load_text(name: &str, text: &str, options: &LoadOptions) -> Result<Loaded, Report> {
-    let mut loading = Loading::new(options);
+    let base = Path::new(name).parent().unwrap_or(Path::new(""));
+    let mut loading = Loading::new(options, secrets_beside(base));
     if text.len() as u64 > MAX_FILE_BYTES {
         loading.refuse(name.to_owned(), too_large(), None);
     } else {
         loading.document(name.to_owned(), text.to_owned(), false);
     }
-    loading.finish(Path::new(name).parent().unwrap_or(Path::new("")))
+    loading.finish(base)
 }
 
 pub(crate) struct Loading<'a> {
@@ -215,11 +254,15 @@ pub(crate) struct Loading<'a> {
     pub(crate) pipelines: Vec<Pipeline>,
     /// How many pipelines have been seen, readable or not: what the next one's index is.
     pub(crate) seen: usize,
+    pub(crate) vault: Vault,
 }
 
 impl<'a> Loading<'a> {
-    pub(crate) fn new(options: &'a LoadOptions) -> Self {
+    /// `settings`: where secrets are as long as no document says otherwise.
+    pub(crate) fn new(options: &'a LoadOptions, settings: SecretSettings) -> Self {
+        let settings = options.secret_settings.clone().unwrap_or(settings);
         Self {
+            vault: Vault::new(options.secrets.clone(), settings),
             options,
             sources: Sources::default(),
             files: Vec::new(),
@@ -287,7 +330,7 @@ impl<'a> Loading<'a> {
     }
 
     /// The text of a file, or a problem.
-    fn text(&mut self, path: &Path) -> Option<String> {
+    pub(crate) fn text(&mut self, path: &Path) -> Option<String> {
         self.files.push(path.to_owned());
         let name = path.display().to_string();
         let mut bytes = Vec::new();
@@ -398,7 +441,7 @@ impl<'a> Loading<'a> {
         self.sources.documents.push(Arc::new(document));
     }
 
-    pub(crate) fn substitute(&self, root: &mut Node, form: Form, reading: &mut Reading) {
+    pub(crate) fn substitute(&mut self, root: &mut Node, form: Form, reading: &mut Reading) {
         let node = match (form, &mut root.value) {
             // What stands beside `etl` is somebody else's.
             (Form::Wrapped, Value::Table(entries)) => entries
@@ -413,16 +456,36 @@ impl<'a> Loading<'a> {
             Form::Whole | Form::Wrapped => ConfigPath::root(),
         };
         let Some(node) = node else { return };
-        substitute::tree(
-            node,
-            root_path,
-            &self.options.environment,
-            &mut |node, path, unresolved| {
-                let written = |offset| position_in(&reading.file, node, offset);
-                let span = written(unresolved.span.start)..written(unresolved.span.end);
-                reading.error(&span, path, unresolved.message, unresolved.hint);
-            },
-        );
+        let Value::Table(entries) = &mut node.value else {
+            self.fill(node, root_path, reading);
+            return;
+        };
+        // Where secrets are must be known before the first of them is asked for.
+        let is_first = |entry: &Entry| Self::says_where(form) && entry.key == "secrets";
+        for entry in entries.iter_mut().filter(|entry| is_first(entry)) {
+            self.fill(&mut entry.node, root_path.key("secrets"), reading);
+            self.settle_secrets(&entry.node, &reading.file);
+        }
+        for entry in entries.iter_mut().filter(|entry| !is_first(entry)) {
+            let path = root_path.key(entry.key.clone());
+            self.fill(&mut entry.node, path, reading);
+        }
+    }
+
+    /// Fills the strings of a value.
+    pub(crate) fn fill(&mut self, node: &mut Node, path: ConfigPath, reading: &mut Reading) {
+        if !node.may_hold_text() {
+            return;
+        }
+        let mut fill = Fill {
+            environment: &self.options.environment,
+            vault: &mut self.vault,
+        };
+        substitute::tree(node, path, &mut fill, &mut |node, path, unresolved| {
+            let written = |offset| position_in(&reading.file, node, offset);
+            let span = written(unresolved.span.start)..written(unresolved.span.end);
+            reading.error(&span, path, unresolved.message, unresolved.hint);
+        });
     }
 
     fn read(&mut self, document: &Document, reading: &mut Reading) {
@@ -465,7 +528,7 @@ impl<'a> Loading<'a> {
         let config = check::complete(
             written,
             base,
-            self.options.modules_dir.as_deref(),
+            self.options,
             &self.sources,
             clean,
             &mut self.problems,
@@ -480,6 +543,7 @@ impl<'a> Loading<'a> {
         Ok(Loaded {
             next: (self.seen, config.modules.len()),
             deny_warnings: self.options.deny_warnings,
+            secrets: self.options.secrets.clone(),
             config,
             warnings: report.problems().to_vec(),
             files: self.files,
@@ -501,7 +565,13 @@ fn form(root: &Node) -> Form {
 
 /// Warns of what stands beside `etl` and looks as if it belonged into it. The rest of the file is somebody else's.
 fn warn_of_strays(root: &Node, reading: &mut Reading) {
-    for name in ["instance_pool", "pipelines", "dead_letter", "security"] {
+    for name in [
+        "instance_pool",
+        "pipelines",
+        "dead_letter",
+        "security",
+        "secrets",
+    ] {
         if let Some(entry) = root.field(name) {
             let path = ConfigPath::root().key(name);
             let message = format!("`{name}` beside `etl` is not read");

@@ -10,7 +10,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::custom_config::CustomConfig;
 use crate::path::ConfigPath;
+use crate::secret::SecretSettings;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +26,8 @@ pub struct Config {
     pub dead_letter: DeadLetter,
     /// Which modules may be loaded.
     pub security: Security,
+    /// Where secrets are.
+    pub secrets: SecretSettings,
     /// Where a module is looked for that declares no path of its own. Already resolved against the file that names it.
     pub modules_dir: PathBuf,
     /// Every module that is declared or used, each once: the declared ones in file order, then those that pipelines name without
@@ -364,7 +368,7 @@ pub struct InstanceConfig {
     /// How long a result may be reused for the same input. `None`: not at all.
     pub cache_ttl: Option<Duration>,
     /// The module's own settings, which it is given as JSON. An empty object where there are none.
-    pub custom_config: serde_json::Value,
+    pub custom_config: CustomConfig,
 }
 
 /// When to stop calling a module that keeps failing.

@@ -14,7 +14,8 @@ pub(crate) mod shapes;
 
 pub(crate) use fields::Fields;
 pub(crate) use shapes::{
-    boolean, choice, fraction, integer, list, map_text, milliseconds, open, seconds, table, text,
+    boolean, choice, fraction, integer, list, map_text, milliseconds, open, seconds, settings,
+    table, text,
 };
 
 use std::sync::Arc;

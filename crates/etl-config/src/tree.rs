@@ -1,7 +1,8 @@
 //! A document as a tree of values that know where they stand.
 //!
 //! TOML and JSON both become this tree, so everything after it is written once. Tables keep the order of the file, integers keep
-//! every digit that 64 bits hold, and strings know which of their parts came from the environment.
+//! every digit that 64 bits hold, and strings know which of their parts came from elsewhere. Secrets are never in them, only
+//! beside them.
 
 pub(crate) mod json;
 pub(crate) mod toml;
@@ -9,6 +10,7 @@ pub(crate) mod toml;
 use serde_json::{Map, Number, Value as Json};
 
 use crate::path::Segment;
+use crate::secret::Secret;
 use crate::source::Span;
 
 /// Tables and lists inside each other, at most.
@@ -58,6 +60,8 @@ pub(crate) struct Expansion {
     pub written: Span,
     /// What was written there.
     pub source: Box<str>,
+    /// The secret that belongs there. The text holds what was written instead.
+    pub secret: Option<Secret>,
 }
 
 /// A document that is not even a tree.
@@ -94,6 +98,12 @@ impl Text {
         } else {
             offset - last.now.end + last.written.end
         }
+    }
+
+    /// Whether a part of it is a secret.
+    pub(crate) fn holds_secret(&self) -> bool {
+        let mut expansions = self.expansions.iter();
+        expansions.any(|expansion| expansion.secret.is_some())
     }
 
     /// The text as it was written.
@@ -188,6 +198,17 @@ impl Node {
     pub(crate) fn field(&self, key: &str) -> Option<&Entry> {
         match &self.value {
             Value::Table(entries) => entries.iter().find(|entry| entry.key == key),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn field_mut(&mut self, key: &str) -> Option<&mut Self> {
+        match &mut self.value {
+            Value::Table(entries) => {
+                let entry = entries.iter_mut().find(|entry| entry.key == key);
+                entry.map(|entry| &mut entry.node)
+            }
             _ => None,
         }
     }

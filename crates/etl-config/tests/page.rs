@@ -1,7 +1,10 @@
 //! The page on configuration: its examples load, and its tables say what the schema says.
 
+mod support;
+
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use etl_config::{LoadOptions, load_text, schema};
 use serde_json::Value;
@@ -47,7 +50,9 @@ fn load_examples(page: &str) -> usize {
         let result = load_text(
             &format!("example.{language}"),
             text,
-            &LoadOptions::isolated().deny_warnings(true),
+            &LoadOptions::isolated()
+                .deny_warnings(true)
+                .secrets(Arc::new(support::Secrets)),
         );
         result.unwrap_or_else(|report| panic!("{report}"));
         let parsed: Value = match language {

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use etl_abi::{Op, Verdict, names};
 use etl_config::{
     ConfigPath, InstancePool, Isolation, Loaded, ModuleDeclaration, ModuleUse, Pipeline, Report,
+    Secret,
 };
 use etl_pool::{
-    CallError, InstanceOptions, Module, ModuleSource, Pool, PoolErrorKind, PoolOptions, Shelves,
-    Template, Verdicts,
+    CallError, InstanceOptions, Module, ModuleSource, Pool, PoolErrorKind, PoolOptions, Settings,
+    Shelves, Template, Verdicts,
 };
 
 use crate::canary::Home;
@@ -141,7 +142,7 @@ impl Files {
             let exports = &module.facts().exports;
             exports.iter().any(|export| export.name == names::INIT)
         };
-        if settings.as_object().is_some_and(|map| !map.is_empty()) && !takes_settings(&module) {
+        if !settings.is_empty() && !takes_settings(&module) {
             let message = format!(
                 "module `{}` takes no configuration: it does not export `{}`, so this has no effect",
                 usage.module_id,
@@ -185,8 +186,7 @@ impl Files {
                 hint: None,
             });
         };
-        let trusted = loaded.config.security.trusted_keys.as_deref();
-        let versions = versions(pool, declaration, trusted);
+        let versions = versions(loaded, pool, declaration);
         entry.insert(versions.as_ref().ok().cloned());
         versions
     }
@@ -199,13 +199,13 @@ type Versions = (Arc<Module>, Option<Arc<Module>>);
 pub(crate) type Made = (Arc<dyn Transform>, Arc<str>);
 
 fn versions(
+    loaded: &Loaded,
     pool: &Arc<Pool>,
     declaration: &ModuleDeclaration,
-    trusted: Option<&[[u8; 32]]>,
 ) -> Result<Versions, BadModule> {
     let id = &declaration.id;
     let read =
-        |file: &Path, sha256, place: &ConfigPath| read(pool, id, file, sha256, trusted, place);
+        |file: &Path, sha256, place: &ConfigPath| read(loaded, pool, id, file, sha256, place);
     let module = read(&declaration.file, declaration.sha256, &declaration.path)?;
     let canary = declaration
         .canary
@@ -259,22 +259,22 @@ fn make(
 }
 
 fn read(
+    loaded: &Loaded,
     pool: &Arc<Pool>,
     id: &str,
     path: &Path,
     expected_sha256: Option<[u8; 32]>,
-    trusted: Option<&[[u8; 32]]>,
     place: &ConfigPath,
 ) -> Result<Arc<Module>, BadModule> {
     let file = path.display();
-    let bytes = std::fs::read(path).map_err(|error| BadModule {
+    let bytes = loaded.read_module(path).map_err(|error| BadModule {
         path: place.clone(),
         message: format!("module `{id}` cannot be read from {file}: {error}"),
         hint: (error.kind() == std::io::ErrorKind::NotFound)
             .then(|| "a module is a .wasm file in `modules_dir`, or where its `path` under `[[modules]]` says".to_owned()),
     })?;
     // Before anything of it is compiled.
-    if let Some(trusted) = trusted {
+    if let Some(trusted) = loaded.config.security.trusted_keys.as_deref() {
         signature::verify(&bytes, trusted).map_err(|error| BadModule {
             path: place.clone(),
             message: format!("module `{id}` is refused, from {file}: {error}"),
@@ -325,16 +325,19 @@ fn instance_options(
         }
         most = most.min(rounds);
     }
-    let custom_config_json =
-        serde_json::to_vec(&instance.custom_config).map_err(|error| BadModule {
+    let json = instance
+        .custom_config
+        .reveal_json()
+        .map_err(|error| BadModule {
             path: usage.path.key("instance_config").key("custom_config"),
             message: error.to_string(),
             hint: None,
         })?;
+    let secrets = instance.custom_config.secrets();
     Ok(InstanceOptions {
         memory_limit_bytes: instance.memory_limit_bytes,
         max_concurrent_instances: Some(usize::try_from(most).unwrap_or(usize::MAX)),
-        custom_config_json,
+        custom_config: Settings::from(json).hiding(secrets.iter().map(Secret::reveal)),
         isolation: match usage.isolation {
             Isolation::Instance => etl_pool::Isolation::Instance,
             Isolation::Batch => etl_pool::Isolation::Batch,
@@ -366,7 +369,7 @@ impl Transform for Pooled {
             Ok(verdicts) => match verdicts.into_value() {
                 Ok(value) => replies.push(Reply::Value(value)),
                 Err(verdicts) => {
-                    replies.extend((0..records.len()).map(|index| reply(&verdicts, index)));
+                    replies.extend((0..records.len()).map(|index| self.reply(&verdicts, index)));
                 }
             },
             Err(error) => {
@@ -395,21 +398,24 @@ impl Transform for Pooled {
     }
 }
 
-#[inline]
-fn reply(verdicts: &Verdicts, index: usize) -> Reply {
-    match verdicts.get(index) {
-        Ok(Verdict::Keep) => Reply::Keep,
-        Ok(Verdict::SetValue(value)) => Reply::Value(verdicts.bytes(value)),
-        Ok(Verdict::Drop) => Reply::Drop,
-        Ok(Verdict::Change(ops)) => {
-            Reply::Change(ops.iter().map(|op| change(verdicts, op)).collect())
+impl Pooled {
+    #[inline]
+    fn reply(&self, verdicts: &Verdicts, index: usize) -> Reply {
+        match verdicts.get(index) {
+            Ok(Verdict::Keep) => Reply::Keep,
+            Ok(Verdict::SetValue(value)) => Reply::Value(verdicts.bytes(value)),
+            Ok(Verdict::Drop) => Reply::Drop,
+            Ok(Verdict::Change(ops)) => {
+                Reply::Change(ops.iter().map(|op| change(verdicts, op)).collect())
+            }
+            Ok(Verdict::Fail(failure)) => {
+                let settings = &self.template.options().custom_config;
+                let error =
+                    TransformError::new(FailureKind::Module, settings.masked(failure.message));
+                Reply::Fail(error.retryable(failure.retryable).with_code(failure.code))
+            }
+            Err(error) => Reply::Fail(failed(error)),
         }
-        Ok(Verdict::Fail(failure)) => Reply::Fail(
-            TransformError::new(FailureKind::Module, failure.message)
-                .retryable(failure.retryable)
-                .with_code(failure.code),
-        ),
-        Err(error) => Reply::Fail(failed(error)),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::caps::Caps;
 use crate::error::{CallError, PoolError};
 use crate::facts::Facts;
 use crate::guest::Guest;
+use crate::settings::Settings;
 
 pub use native::NativeEngine;
 
@@ -35,7 +36,7 @@ pub struct Setup {
     /// Elements that each of its tables may have at most.
     pub table_elements: u32,
     /// The module's configuration as JSON, for `etl_init_v1`.
-    pub config: Arc<[u8]>,
+    pub config: Settings,
     /// What its instances share: identity, log, budget.
     pub guest: Arc<Guest>,
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::budget::MemoryBudget;
 use crate::guest_log::GuestLog;
+use crate::settings::Settings;
 
 /// Names that one guest may count under, at most; further names are ignored.
 const COUNTERS: usize = 64;
@@ -21,12 +22,14 @@ pub struct Guest {
     pub(crate) log: GuestLog,
     pub(crate) memory: Arc<MemoryBudget>,
     counters: Mutex<BTreeMap<String, i64>>,
+    settings: Settings,
 }
 
 impl Guest {
-    pub(crate) fn new(module: &str, memory: Arc<MemoryBudget>) -> Self {
+    pub(crate) fn new(module: &str, settings: Settings, memory: Arc<MemoryBudget>) -> Self {
         Self {
-            log: GuestLog::new(module),
+            log: GuestLog::new(module, settings.clone()),
+            settings,
             memory,
             counters: Mutex::default(),
         }
@@ -34,6 +37,7 @@ impl Guest {
 
     /// Adds to a counter that the guest names.
     pub(crate) fn count(&self, name: &str, delta: i64) {
+        let name = &*self.settings.masked(name);
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(value) = counters.get_mut(name) {
             *value = value.saturating_add(delta);

@@ -2,7 +2,7 @@
 //!
 //! Rate limited for each template: a guest that logs every record must not drown the host's log or its time. Over the limit
 //! lines are counted, and the count is told with the next line that passes. A line is cut at 4 KiB and control characters are
-//! replaced, so that a guest cannot forge lines of the host.
+//! replaced, so that a guest cannot forge lines of the host; secrets that it was given are masked.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use etl_abi::LogLevel;
 
 use crate::guest::unix_time;
+use crate::settings::Settings;
 
 /// Lines of one template that pass in one second.
 pub(crate) const LINES_PER_SECOND: u64 = 100;
@@ -18,15 +19,17 @@ const LINE_BYTES: usize = 4 << 10;
 #[derive(Debug)]
 pub(crate) struct GuestLog {
     module: String,
+    settings: Settings,
     second: AtomicU64,
     lines: AtomicU64,
     suppressed: AtomicU64,
 }
 
 impl GuestLog {
-    pub(crate) fn new(module: &str) -> Self {
+    pub(crate) fn new(module: &str, settings: Settings) -> Self {
         Self {
             module: module.to_owned(),
+            settings,
             second: AtomicU64::new(0),
             lines: AtomicU64::new(0),
             suppressed: AtomicU64::new(0),
@@ -48,7 +51,9 @@ impl GuestLog {
 
     /// Writes a line that was admitted.
     pub(crate) fn write(&self, level: LogLevel, line: &[u8]) {
-        let text = printable(&line[..line.len().min(LINE_BYTES)]);
+        // Masked as a whole: half of a secret would not be found any more.
+        let text = self.settings.masked(String::from_utf8_lossy(line));
+        let text = printable(&text[..text.floor_char_boundary(LINE_BYTES)]);
         let module = self.module.as_str();
         let suppressed = self.suppressed.swap(0, Ordering::Relaxed);
         if suppressed > 0 {
@@ -64,8 +69,7 @@ impl GuestLog {
     }
 }
 
-fn printable(line: &[u8]) -> Cow<'_, str> {
-    let text = String::from_utf8_lossy(line);
+fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().any(|c| c.is_control() && c != '\t') {
         let clean = |c: char| {
             if c.is_control() && c != '\t' {
@@ -76,7 +80,7 @@ fn printable(line: &[u8]) -> Cow<'_, str> {
         };
         return Cow::Owned(text.chars().map(clean).collect());
     }
-    text
+    Cow::Borrowed(text)
 }
 
 #[cfg(test)]
@@ -85,7 +89,7 @@ mod tests {
 
     #[test]
     fn lines_over_the_limit_are_left_out_and_counted() {
-        let log = GuestLog::new("noisy");
+        let log = GuestLog::new("noisy", Settings::default());
         let admitted = (0..1_000).filter(|_| log.admits()).count() as u64;
         // The loop may cross a second's turn once.
         assert!(
@@ -98,9 +102,9 @@ mod tests {
     #[test]
     fn a_guest_cannot_forge_a_line() {
         assert_eq!(
-            printable(b"a\nERROR b\x1b[0m"),
+            printable("a\nERROR b\x1b[0m"),
             "a\u{fffd}ERROR b\u{fffd}[0m"
         );
-        assert_eq!(printable(b"\xff plain"), "\u{fffd} plain");
+        assert_eq!(printable("\tplain"), "\tplain");
     }
 }

@@ -12,6 +12,7 @@ use crate::error::{PoolError, PoolErrorKind};
 use crate::execution::Execution;
 use crate::guest::Guest;
 use crate::module::Module;
+use crate::settings::Settings;
 use crate::stats::{Counts, TemplateStats, Waits};
 
 /// How far one record is kept from the next.
@@ -34,7 +35,7 @@ pub struct InstanceOptions {
     /// Instances alive at once, over all lanes; `None` is as many as the pool allows.
     pub max_concurrent_instances: Option<usize>,
     /// The module's own configuration, as JSON. Empty is no configuration.
-    pub custom_config_json: Vec<u8>,
+    pub custom_config: Settings,
     /// How far one record is kept from the next.
     pub isolation: Isolation,
     /// For how long the answer to a record serves for the same record again; `None` is not at all.
@@ -49,7 +50,7 @@ impl Default for InstanceOptions {
         Self {
             memory_limit_bytes: 64 << 20,
             max_concurrent_instances: None,
-            custom_config_json: Vec::new(),
+            custom_config: Settings::default(),
             isolation: Isolation::Instance,
             cache_ttl: None,
         }
@@ -119,9 +120,10 @@ impl<E: Engine> Template<E> {
             setup: Setup {
                 memory_limit_bytes: options.memory_limit_bytes,
                 table_elements: module.pool.options.caps.table_elements,
-                config: Arc::from(options.custom_config_json.as_slice()),
+                config: options.custom_config.clone(),
                 guest: Arc::new(Guest::new(
                     module.id(),
+                    options.custom_config.clone(),
                     Arc::new(MemoryBudget::part_of(&module.pool.memory)),
                 )),
             },

@@ -161,7 +161,7 @@ impl Engine for FakeEngine {
         match code {
             Behaviour::StuckStart => return Err(spin(deadline)),
             Behaviour::Refuse => {
-                let config = String::from_utf8_lossy(&setup.config);
+                let config = String::from_utf8_lossy(setup.config.reveal());
                 return Err(CallError::new(
                     FailureKind::Module,
                     format!("the module refused its configuration: {config}"),
@@ -464,7 +464,7 @@ impl<E: Engine, F: Fn() -> E, M: Fn(Behaviour) -> Vec<u8>> Suite<F, M> {
         assert_eq!(error.kind(), FailureKind::Timeout);
 
         let options = InstanceOptions {
-            custom_config_json: b"{\"a\":1}".to_vec(),
+            custom_config: b"{\"a\":1}".to_vec().into(),
             ..InstanceOptions::default()
         };
         let refusing = self.template(&pool, Behaviour::Refuse, options);

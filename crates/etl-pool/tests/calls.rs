@@ -323,7 +323,7 @@ fn the_configuration_reaches_the_guest_and_may_be_refused() {
     );
     let pool = pool();
     let with = |config: &str| InstanceOptions {
-        custom_config_json: config.as_bytes().to_vec(),
+        custom_config: config.as_bytes().to_vec().into(),
         ..InstanceOptions::default()
     };
     let mut shelves = pool.shelves();

@@ -773,7 +773,7 @@ fn a_thousand_memory_bombs_stay_within_the_budget() {
         // A configuration of its own makes it a template, and so an instance, of its own.
         let options = InstanceOptions {
             memory_limit_bytes: 16 << 20,
-            custom_config_json: index.to_string().into_bytes(),
+            custom_config: index.to_string().into_bytes().into(),
             ..InstanceOptions::default()
         };
         let template = template_with(&pool, &guest, options);

@@ -177,7 +177,7 @@ fn a_thousand_bombs_at_once_cost_what_they_may() {
                 // A configuration of its own makes it a template, and so an instance, of its own, which stays alive.
                 let options = InstanceOptions {
                     memory_limit_bytes: LIMIT,
-                    custom_config_json: index.to_string().into_bytes(),
+                    custom_config: index.to_string().into_bytes().into(),
                     ..InstanceOptions::default()
                 };
                 templates.push(template_with(&pool, &guest, options));

@@ -238,7 +238,7 @@ fn what_is_wanted_most_is_warm() {
         let templates: Vec<_> = (0..MODULES)
             .map(|index| {
                 let options = InstanceOptions {
-                    custom_config_json: index.to_string().into_bytes(),
+                    custom_config: index.to_string().into_bytes().into(),
                     ..InstanceOptions::default()
                 };
                 template_with(&pool, &v1("", ECHO), options)

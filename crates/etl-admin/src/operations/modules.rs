@@ -4,6 +4,7 @@
 //! that nothing is ever written over a module that may be running, and the declaration pins the digest. What is refused, and what was
 //! only tried, leaves no file.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use super::{changed, edit, tagged};
 use crate::access::{hex, private_file};
 use crate::call::Call;
 use crate::http::Answer;
+use crate::secrets::{self, Key};
 use crate::site::Site;
 
 pub(crate) fn list(site: &Site, call: &Call) -> Result<Answer, Answer> {
@@ -238,8 +240,8 @@ impl Upload {
         &self.path
     }
 
-    /// Writes a module into the folder of modules.
-    fn store(folder: &Path, id: &str, bytes: &[u8]) -> Result<Self, Answer> {
+    /// Writes a module into the folder of modules; encrypted where there is a key.
+    fn store(folder: &Path, id: &str, bytes: &[u8], key: Option<&Key>) -> Result<Self, Answer> {
         let sha256 = hex(&Sha256::digest(bytes));
         let path = folder.join(format!("{id}.{}.wasm", &sha256[..16]));
         let upload = Self {
@@ -247,19 +249,48 @@ impl Upload {
             sha256,
             stays: path.exists(),
         };
+        let sealed = key.map(|key| secrets::seal(key, bytes)).transpose();
+        let sealed = sealed.map_err(|error| not_stored(&path, &io::Error::other(error)))?;
+        let content = sealed.map_or(Cow::Borrowed(bytes), Cow::Owned);
         let written = || -> io::Result<()> {
             fs::create_dir_all(folder)?;
             let beside = path.with_extension("wasm.new");
             let mut file = private_file(&beside, true)?;
-            io::Write::write_all(&mut file, bytes)?;
+            io::Write::write_all(&mut file, &content)?;
             file.sync_all()?;
             fs::rename(&beside, &path)?;
             fs::File::open(folder)?.sync_all()
         };
-        if !upload.stays {
+        if upload.stays {
+            upload.is_there(&path, key)?;
+        } else {
             written().map_err(|error| not_stored(&path, &error))?;
         }
         Ok(upload)
+    }
+}
+
+impl Upload {
+    /// That a file that was there before holds the module: it may be of another key, and is not written over.
+    fn is_there(&self, path: &Path, key: Option<&Key>) -> Result<(), Answer> {
+        let stored = fs::read(path).map_err(|error| not_stored(path, &error))?;
+        let digest = match key {
+            Some(key) if secrets::is_sealed(&stored) => {
+                let plain = secrets::open(key, path, &stored);
+                Sha256::digest(&*plain.map_err(|error| Answer::problem(422, error.to_string()))?)
+            }
+            _ => Sha256::digest(&stored),
+        };
+        if hex(&digest) == self.sha256 {
+            return Ok(());
+        }
+        let path = path.display();
+        let what = match secrets::is_sealed(&stored) && key.is_none() {
+            true => "is encrypted, and no key is given",
+            false => "is not this module; move it away",
+        };
+        let detail = format!("{path} is there and {what}");
+        Err(Answer::problem(422, detail))
     }
 }
 
@@ -285,7 +316,11 @@ fn with_file(
         .read_configuration(generation, |loaded| loaded.config.modules_dir.clone());
     let folder =
         folder.ok_or_else(|| Answer::problem(503, "the configuration has just changed"))?;
-    let mut upload = Upload::store(&folder, call.parameter("id"), &call.body)?;
+    let key = site.host.key().map_err(|error| {
+        tracing::error!(%error, "cannot store a module");
+        Answer::problem(500, error.to_string())
+    })?;
+    let mut upload = Upload::store(&folder, call.parameter("id"), &call.body, key.as_ref())?;
     let answer = edit(site, call, |loaded| compose(loaded, &upload))?;
     upload.stays |= !call.change().dry_run;
     Ok(answer)

@@ -13,8 +13,10 @@ use etl_broker_adapter::{AdapterError, Counters};
 use etl_config::{LoadOptions, Loaded, Report};
 use etl_orchestrator::Orchestrator;
 
+use crate::arguments::ConfigurationOptions;
 use crate::configuration;
 use crate::exit::Exit;
+use crate::secret::{self, SecretOptions};
 
 /// Between attempts to reach the server again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -28,6 +30,7 @@ pub struct Member {
     /// The last revision that was tried, whether or not it could be used.
     tried: u64,
     deny_warnings: bool,
+    secrets: SecretOptions,
     json: bool,
 }
 
@@ -64,7 +67,7 @@ impl Member {
     /// Joins a fleet and loads its configuration. One that cannot be used here is reported, and ends the program.
     pub async fn join(
         url: NatsUrl,
-        deny_warnings: bool,
+        options: &ConfigurationOptions,
         json: bool,
     ) -> Result<(Self, Loaded), Exit> {
         let fleet = Fleet::open(&url, false).await?;
@@ -83,7 +86,8 @@ impl Member {
             desk: Desk::new()?,
             report,
             tried: 0,
-            deny_warnings,
+            deny_warnings: options.deny_warnings,
+            secrets: options.secrets.clone(),
             json,
             url,
         };
@@ -113,7 +117,11 @@ impl Member {
         bundle: &Bundle,
     ) -> Result<Result<Loaded, Report>, AdapterError> {
         self.fleet.download(bundle, &self.desk.modules()).await?;
-        let options = LoadOptions::default().deny_warnings(self.deny_warnings);
+        // Whoever may push says what the workers do, and not what is read and run on their machines.
+        let options = LoadOptions::default()
+            .deny_warnings(self.deny_warnings)
+            .secrets(secret::keeper(&self.secrets))
+            .secret_settings(secret::settings_of_ones_own(&self.secrets));
         bundle.load(
             &self.desk.0.join(revision.to_string()),
             &self.desk.modules(),

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use etl_admin::secrets::Key;
 use etl_admin::{Admin, AdminOptions, Asked, Host, TlsFiles};
 use etl_broker_adapter::line;
-use etl_config::{LoadOptions, Loaded, Report};
+use etl_config::{LoadOptions, Loaded, Report, SecretError, SecretSettings};
 use etl_orchestrator::Orchestrator;
 
 use super::metrics::{self, Recorder};
@@ -13,11 +14,28 @@ use crate::arguments::RunOptions;
 use crate::configuration;
 use crate::exit::Exit;
 use crate::explain;
+use crate::secret;
 
 struct Program {
     options: RunOptions,
     orchestrator: Arc<Orchestrator>,
     recorder: Recorder,
+}
+
+impl Program {
+    /// Where secrets are, as the configuration in force says it.
+    fn secrets(&self) -> SecretSettings {
+        let generation = self.orchestrator.generation();
+        let read = |loaded: &Loaded| loaded.config.secrets.clone();
+        let settings = self.orchestrator.read_configuration(generation, read);
+        // None where the configuration has changed in this very moment, to one that is read here.
+        let latest = || {
+            let generation = self.orchestrator.generation();
+            self.orchestrator.read_configuration(generation, read)
+        };
+        let ones_own = || secret::settings_of_ones_own(&self.options.configuration.secrets);
+        settings.or_else(latest).unwrap_or_else(ones_own)
+    }
 }
 
 impl Host for Program {
@@ -26,7 +44,12 @@ impl Host for Program {
     }
 
     fn load_options(&self) -> LoadOptions {
-        configuration::options(&self.options.configuration)
+        // Who sends a document says what the engine does, and not what is read and run on this machine.
+        configuration::options(&self.options.configuration).secret_settings(self.secrets())
+    }
+
+    fn key(&self) -> Result<Option<Key>, SecretError> {
+        secret::keeper(&self.options.configuration.secrets).key(&self.secrets())
     }
 
     fn metrics(&self) -> String {

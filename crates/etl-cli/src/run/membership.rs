@@ -42,8 +42,7 @@ impl Membership {
                     "configuration and modules come from the fleet, and are followed: leave out --watch and --modules",
                 ));
             }
-            let deny_warnings = options.configuration.deny_warnings;
-            let joining = Member::join(url?, deny_warnings, options.json);
+            let joining = Member::join(url?, &options.configuration, options.json);
             let (member, loaded) = runtime.block_on(joining)?;
             let member = Some(member);
             return Ok((Self { member }, loaded));

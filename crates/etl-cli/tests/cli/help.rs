@@ -25,6 +25,13 @@ fn help_texts() {
             "admin-certificate-allow",
             &["admin", "certificate", "allow", "--help"],
         ),
+        ("secret", &["secret", "--help"]),
+        ("secret-set", &["secret", "set", "--help"]),
+        ("secret-rotate", &["secret", "rotate", "--help"]),
+        (
+            "secret-key-generate",
+            &["secret", "key", "generate", "--help"],
+        ),
         ("audit-verify", &["audit", "verify", "--help"]),
         ("match", &["match", "--help"]),
         ("topics", &["topics", "--help"]),

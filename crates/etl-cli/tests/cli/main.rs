@@ -3,6 +3,7 @@
 mod admin;
 mod bad_configuration;
 mod bad_records;
+mod canary;
 mod explain;
 #[cfg(feature = "nats")]
 mod fleet;
@@ -15,6 +16,7 @@ mod metrics;
 #[path = "../../../etl-broker-adapter/tests/support/nats_server.rs"]
 mod nats_server;
 mod running;
+mod secrets;
 mod signing;
 mod support;
 mod topics;

@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::reader::{
     Fields, Shape, boolean, choice, fraction, integer, list, map_text, milliseconds, open, seconds,
-    table,
+    settings, table,
 };
 use crate::tree::{Node, Value};
 
@@ -447,7 +447,7 @@ fn instance_config(fields: &mut Fields<'_>) -> InstanceConfig {
     let custom_config = fields.optional(
         "custom_config",
         "The module's own settings, which it is given as JSON when an instance starts. By default an empty object.",
-        open(|_| None, || json!({})),
+        settings(),
     );
     if fields.has("cache_ttl_seconds") && !caching && fields.is_clean() {
         fields.warning(
@@ -462,7 +462,7 @@ fn instance_config(fields: &mut Fields<'_>) -> InstanceConfig {
         // 0 stands for "not said" until `check.rs` puts the pool's limit there; no user can write it.
         max_concurrent_instances: max_concurrent_instances.unwrap_or(0),
         cache_ttl: caching.then_some(ttl),
-        custom_config: custom_config.unwrap_or_else(|| json!({})),
+        custom_config: custom_config.unwrap_or_default(),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::{At, Definitions, Fields, Reading, Shape, nearest};
+use crate::custom_config::CustomConfig;
 use crate::path::{ConfigPath, Segment};
 use crate::source::Span;
 use crate::tree::{Node, Text, Value};
@@ -461,5 +462,24 @@ impl Shape for Open {
 
     fn schema(&self, _: &mut Definitions) -> Json {
         (self.schema)()
+    }
+}
+
+pub(crate) struct Settings;
+
+/// A module's own settings: anything, handed on as it is.
+pub(crate) fn settings() -> Settings {
+    Settings
+}
+
+impl Shape for Settings {
+    type Value = CustomConfig;
+
+    fn read(&self, node: &Node, _: &At<'_>, _: &mut Reading) -> Option<CustomConfig> {
+        Some(CustomConfig::of_node(node))
+    }
+
+    fn schema(&self, _: &mut Definitions) -> Json {
+        json!({})
     }
 }

@@ -239,6 +239,7 @@ fn difference(from: &Snapshot, to: &Snapshot) -> Difference {
             || before.instance_pool != after.instance_pool
             || before.dead_letter != after.dead_letter
             || before.security != after.security
+            || before.secrets != after.secrets
             || before.modules_dir != after.modules_dir,
     }
 }

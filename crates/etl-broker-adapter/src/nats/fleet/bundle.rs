@@ -74,7 +74,9 @@ impl Bundle {
         }
         let mut contents = BTreeMap::new();
         let mut add = |file: &Path| {
-            let bytes = std::fs::read(file).map_err(|error| unreadable(file, error))?;
+            let bytes = loaded
+                .read_module(file)
+                .map_err(|error| unreadable(file, error))?;
             let hash = sha256(&bytes);
             contents.insert(hash.clone(), bytes);
             Ok::<_, AdapterError>(hash)

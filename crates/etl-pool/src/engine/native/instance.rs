@@ -23,6 +23,7 @@ use super::snapshot::{self, Snapshot};
 use crate::error::{CallError, FailureKind};
 use crate::facts::Abi;
 use crate::guest::CallState;
+use crate::settings::Settings;
 
 /// One guest.
 pub struct NativeInstance {
@@ -148,8 +149,9 @@ impl NativeInstance {
     fn init(
         &mut self,
         init: &TypedFunction<(i32, i32), i64>,
-        config: &[u8],
+        settings: &Settings,
     ) -> Result<(), CallError> {
+        let config = settings.reveal();
         let Calls::V1 { alloc, .. } = &self.calls else {
             return Ok(());
         };
@@ -165,7 +167,9 @@ impl NativeInstance {
         }
         let (pointer, length) = unpack(packed.cast_unsigned());
         let message = self.bytes(pointer, length as usize, names::INIT)?;
-        let message = String::from_utf8_lossy(&message[..message.len().min(1 << 10)]).into_owned();
+        let message = &message[..message.len().min(16 << 10)];
+        let message = settings.masked(String::from_utf8_lossy(message));
+        let message = &message[..message.floor_char_boundary(1 << 10)];
         Err(CallError::new(
             FailureKind::Module,
             format!("the module refused its configuration: {message}"),
