@@ -124,7 +124,7 @@ fn reloads_under_load_lose_double_and_mix_nothing() {
     let mut options = Options::default();
     options.lanes = Some(2);
     options.transforms = Some(TransformFor::new(|usage| {
-        let version = usage.instance.custom_config["version"].to_string();
+        let version = usage.instance.custom_config.shown()["version"].to_string();
         let name: Arc<str> = usage.module_id.as_str().into();
         Arc::new(move |_: &View| {
             let stamp = Change::AddHeader(name.clone(), Bytes::from(version.clone()));

@@ -38,7 +38,7 @@ impl TypedValueParser for KeySourceParser {
         let text = StringValueParser::new().parse_ref(command, argument, value);
         let source = text.ok().and_then(|text| text.parse().ok());
         source.ok_or_else(|| {
-            let argument = argument.map_or_else(String::new, |argument| argument.to_string());
+            let argument = argument.map_or_else(String::new, ToString::to_string);
             let message = format!(
                 "the value of {argument} says of no key where it comes from: write file:PATH, env:NAME or command:COMMAND\n"
             );

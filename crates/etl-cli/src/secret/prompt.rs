@@ -31,7 +31,7 @@ pub fn ask(question: &str) -> Result<Secret, Exit> {
     terminal::enable_raw_mode().map_err(unusable)?;
     let answered = {
         let _raw = Raw;
-        answer(|| event::read()).map_err(unusable)
+        answer(event::read).map_err(unusable)
     };
     eprintln!();
     match answered? {

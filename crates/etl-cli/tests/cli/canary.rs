@@ -106,6 +106,11 @@ impl Run {
             .stderr(file("stderr.log"))
             .spawn()
             .expect("etl starts");
+        let mut run = Self {
+            child,
+            api: String::new(),
+            metrics: String::new(),
+        };
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let said = fs::read_to_string(desk.path("stderr.log")).expect("text");
@@ -117,15 +122,20 @@ impl Run {
             if let (Some(api), Some(metrics)) =
                 (find("etl: API at http://"), find("etl: metrics at http://"))
             {
-                return Self {
-                    child,
-                    api,
-                    metrics,
-                };
+                (run.api, run.metrics) = (api, metrics);
+                return run;
             }
             assert!(Instant::now() < deadline, "it does not serve:\n{said}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+impl Drop for Run {
+    /// A test that fails leaves nothing running.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

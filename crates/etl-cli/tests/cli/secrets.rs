@@ -143,7 +143,7 @@ fn a_key_in_the_wrong_place_is_not_repeated() {
     }
     // Nor what a file holds that is no key.
     desk.put("other", "a-password-in-a-wrong-file");
-    let said = validate(&desk.put("etl.toml", CONFIGURATION), "file:other").ends_with(78);
+    let said = validate(desk.put("etl.toml", CONFIGURATION), "file:other").ends_with(78);
     assert!(!said.stderr.contains("a-password"), "{}", said.stderr);
     said.complains(&[
         "no key can be had from file:other",
