@@ -203,7 +203,7 @@ fn what_is_wrong_with_the_section_is_told_once_and_the_key_is_not() {
     let messages: Vec<&str> = report
         .problems()
         .iter()
-        .map(|problem| problem.message())
+        .map(etl_config::Problem::message)
         .collect();
     assert_eq!(messages.len(), 2, "{report}");
     assert!(
