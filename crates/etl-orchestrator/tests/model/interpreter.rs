@@ -224,7 +224,7 @@ fn call(
     families: &mut [Family],
     expected: &mut Expected,
 ) {
-    let script = module.instance.custom_config["script"]
+    let script = module.instance.custom_config.shown()["script"]
         .as_u64()
         .expect("a script");
     let at = &mut here[index];

@@ -198,7 +198,7 @@ impl Case {
         options.lanes = Some(lanes);
         options.clock = self.clock.clone();
         options.transforms = Some(TransformFor::new(move |usage| {
-            let script = usage.instance.custom_config["script"]
+            let script = usage.instance.custom_config.shown()["script"]
                 .as_u64()
                 .expect("a script");
             Arc::new(transform(script, wild, attempts.clone()))
