@@ -9,6 +9,7 @@ mod conditions;
 mod engine;
 mod filter;
 mod floor;
+mod overshoot;
 mod own_lanes;
 mod pipelines;
 mod pool;
@@ -44,6 +45,7 @@ const SCENARIOS: &[Scenario] = &[
     ("filter_cached", filter::cached),
     ("conditions_three_fields", conditions::run),
     ("interrupt_overhead", pool::interrupt_overhead),
+    ("interrupt_overshoot", overshoot::run),
     ("isolation_record", pool::isolation_record),
     ("warm_start", pool::warm_start),
     ("instances_50k", pool::instances_50k),

@@ -67,7 +67,7 @@ const KERNELS: [(&str, &str, &str); 5] = [
 ];
 
 /// A guest that works and keeps every record.
-fn kernel(fields: &str, work: &str) -> Result<Vec<u8>, String> {
+pub fn kernel(fields: &str, work: &str) -> Result<Vec<u8>, String> {
     let text = format!(
         r#"(module (memory (export "memory") 4) {fields} (global $sink (mut i32) (i32.const 0))
              (func (export "etl_alloc_v1") (param i32) (result i32) (i32.const 200000))
@@ -78,12 +78,12 @@ fn kernel(fields: &str, work: &str) -> Result<Vec<u8>, String> {
 }
 
 /// A lane with one template.
-struct Lane {
-    shelves: Shelves,
-    template: Arc<Template>,
+pub struct Lane {
+    pub shelves: Shelves,
+    pub template: Arc<Template>,
 }
 
-const RECORD: NewRecord<'_> = NewRecord {
+pub const RECORD: NewRecord<'_> = NewRecord {
     topic: "sensors",
     partition: 0,
     offset: 0,
@@ -94,7 +94,7 @@ const RECORD: NewRecord<'_> = NewRecord {
 };
 
 impl Lane {
-    fn new(pool: &Arc<Pool>, bytes: &[u8], isolation: Isolation) -> Result<Self, String> {
+    pub fn new(pool: &Arc<Pool>, bytes: &[u8], isolation: Isolation) -> Result<Self, String> {
         let source = ModuleSource {
             id: "kernel",
             bytes,
