@@ -12,6 +12,7 @@ mod fuzz;
 mod generator;
 mod guests;
 mod layers;
+mod memcheck;
 mod metadata;
 mod miri;
 mod plot;
@@ -56,6 +57,8 @@ enum Chore {
     Fuzz(fuzz::Arguments),
     /// Run the tests of etl-filter in Miri, which finds undefined behaviour
     Miri(miri::Arguments),
+    /// Run the tests of etl-pool in Valgrind, which looks at every access to memory
+    Memcheck(memcheck::Arguments),
     /// Run for long with faults all along, and account for every record
     Soak(soak::Arguments),
     /// Kill workers in mid-stream, and account for every record
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Chore::Plot(arguments) => plot::run(&arguments),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Miri(arguments) => miri::run(&arguments),
+        Chore::Memcheck(arguments) => memcheck::run(&arguments),
         Chore::Soak(arguments) => soak::run(&arguments),
         Chore::Chaos(arguments) => chaos::run(&arguments),
         Chore::Tidy(arguments) => tidy::run(&arguments),

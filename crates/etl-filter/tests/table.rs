@@ -11,6 +11,8 @@ fn row(kind: Kind) -> [&'static str; 4] {
         Kind::Suffix => [".Web", "logs.Web", "LOGS.wEB", "logs.Web.x"],
         Kind::Contains => ["gs.W", "logs.Web", "LOGS.web", "logs-Web"],
         Kind::Wildcard => ["l?gs.*b", "logs.Web", "LOGS.WEB", "lgs.Web"],
+        // The letters of Unicode, without regard to case, take Miri more than half an hour.
+        Kind::Regex if cfg!(miri) => [r"^l.gs\.W[a-z]+$", "logs.Web", "LOGS.web", "logs.W"],
         Kind::Regex => [r"^l.gs\.W\w+$", "logs.Web", "LOGS.web", "logs.W"],
         Kind::Mqtt => ["logs/+/Web/#", "logs/x/Web", "LOGS/x/web/y", "logs/Web"],
         Kind::Nats => ["logs.*.Web.>", "logs.x.Web.y", "LOGS.x.web.y", "logs.x.Web"],
