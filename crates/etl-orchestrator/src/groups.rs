@@ -16,7 +16,7 @@ pub(crate) struct Groups {
     places: FxHashMap<usize, usize>,
     /// A run takes so many records; then another one begins.
     chunk: usize,
-    /// For how many records a new convoy makes room.
+    /// For how many records the first new convoy makes room.
     room: usize,
     /// Convoys that have arrived.
     spare: Vec<Convoy>,
@@ -40,7 +40,7 @@ impl Groups {
         }
     }
 
-    /// For so many records, most of which probably have one plan.
+    /// For so many records, most of which probably have the plan of the first.
     pub(crate) fn with_room(mut self, records: usize) -> Self {
         self.room = records.min(self.chunk);
         self
@@ -100,7 +100,7 @@ impl Groups {
             return place;
         }
         let mut convoy = self.spare.pop().unwrap_or_default();
-        convoy.reserve(self.room);
+        convoy.reserve(std::mem::take(&mut self.room));
         self.runs.push(Run {
             program: snapshot.program.clone(),
             plan: plan.clone(),

@@ -29,18 +29,21 @@ fn configuration(version: u64, engine: &str) -> Loaded {
 }
 
 fn start(engine: &str) -> Arc<Orchestrator> {
-    let mut options = Options::default();
-    options.clock = Clock::manual();
-    options.seed = Some(1);
-    options.transforms = Some(TransformFor::new(|usage| {
-        let version = usage.instance.custom_config["version"].to_string();
+    let transforms = TransformFor::new(|usage| {
+        let version = usage.instance.custom_config.shown()["version"].to_string();
         Arc::new(move |view: &View| {
             thread::yield_now();
             let mut value = view.value().to_vec();
             value.extend_from_slice(version.as_bytes());
             Reply::Value(Bytes::from(value))
         })
-    }));
+    });
+    let options = Options {
+        clock: Clock::manual(),
+        seed: Some(1),
+        transforms: Some(transforms),
+        ..Options::default()
+    };
     Orchestrator::start(configuration(1, engine), options).expect("good")
 }
 

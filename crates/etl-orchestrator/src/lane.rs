@@ -58,13 +58,11 @@ impl LaneContext {
         }
     }
 
-    /// Gives up idle instances whose place another lane waits for. Answers whether there were any.
-    pub(crate) fn give_way(&mut self) -> bool {
-        let mut given = false;
+    /// Gives up idle instances whose place another lane waits for.
+    pub(crate) fn give_way(&mut self) {
         for (_, shelves) in &mut self.shelves {
-            given |= shelves.give_way();
+            shelves.give_way();
         }
-        given
     }
 }
 

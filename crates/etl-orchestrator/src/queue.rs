@@ -30,8 +30,9 @@ pub(crate) type Partition = (Arc<str>, u32);
 /// The batches of a partition in the order in which they were accepted.
 type Line = VecDeque<Arc<Job>>;
 
-/// So many empty lines are kept.
+/// So many empty lines are kept, and none that has room for more batches than this.
 const MAX_SPARE: usize = 64;
+const MAX_SPARE_BATCHES: usize = 1024;
 
 /// A batch on its way: where its outcomes gather.
 pub(crate) struct Job {
@@ -338,7 +339,8 @@ impl Queue {
                 .push_back(job.clone());
         }
         if runs.is_empty() {
-            self.completed(job);
+            // Whoever let it in looks for the next one: to do that here would be a call in a call for each that waits.
+            self.leave(job);
         }
         for run in runs {
             let key = self.key(job.arrived, run.priority(), arrival);
@@ -422,8 +424,14 @@ impl Queue {
         self.timed.peek().map(|Reverse(timed)| timed.until)
     }
 
-    /// A batch has all its outcomes: it leaves, and with it what it held up, as soon as nothing of its partitions is before it.
+    /// A batch has all its outcomes: it leaves as soon as nothing of its partitions is before it, and others may come in.
     pub(crate) fn completed(&mut self, job: &Arc<Job>) {
+        self.leave(job);
+        self.admit_applicants();
+    }
+
+    /// Lets a batch go if it may, and with it what it held up.
+    fn leave(&mut self, job: &Arc<Job>) {
         let mut candidates: SmallVec<[Arc<Job>; 4]> = smallvec![job.clone()];
         while let Some(job) = candidates.pop() {
             let at_front = |partition: &Partition| {
@@ -445,7 +453,8 @@ impl Queue {
                     None => {
                         let line = self.lines.remove(partition);
                         if self.spare.len() < MAX_SPARE {
-                            self.spare.extend(line);
+                            self.spare
+                                .extend(line.filter(|line| line.capacity() <= MAX_SPARE_BATCHES));
                         }
                     }
                 }
@@ -454,7 +463,6 @@ impl Queue {
             self.bytes -= job.bytes;
             job.deliver();
         }
-        self.admit_applicants();
     }
 
     /// Whether nothing is in flight.

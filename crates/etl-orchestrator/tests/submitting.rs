@@ -127,6 +127,31 @@ fn a_batch_that_would_have_to_wait_is_told_so_and_comes_in_later() {
     assert_eq!(closed.expect("closed").kind(), ProcessErrorKind::Closed);
 }
 
+/// However many records that nothing selects wait for room: they come in one after the other, not one inside the other.
+#[test]
+fn any_number_of_records_that_nothing_selects_may_wait_for_room() {
+    let module = one_module("m").replace(
+        "module_id = \"m\"",
+        "module_id = \"m\", topic_filters = [{ filter_type = \"Exact\", pattern = \"t\" }]",
+    );
+    let (gate, orchestrator) =
+        Gate::start(&format!("[engine]\nmax_in_flight_records = 1\n{module}"));
+    let waiting: Vec<_> = [record("t", 0), record("t", 1)]
+        .into_iter()
+        .chain((0..100_000).map(|offset| record("another", offset)))
+        .map(|record| orchestrator.submit_batch(&[record]))
+        .collect();
+    assert_eq!(orchestrator.stats().queue.applying, 100_001);
+    gate.open();
+    runtime().block_on(async {
+        for outcomes in waiting {
+            let outcomes = outcomes.expect("open").await.expect("running");
+            assert_eq!(outcomes.len(), 1);
+        }
+    });
+    assert_eq!(orchestrator.stats().queue.in_flight_records, 0);
+}
+
 /// Two stages of different urgency, and room for one record at a time.
 const TWO_CLASSES: &str = r#"
 [engine]

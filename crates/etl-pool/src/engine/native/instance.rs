@@ -276,6 +276,7 @@ impl Instance for NativeInstance {
         self.state.begin();
         let store = &mut self.store;
         if len > self.room.1 {
+            self.room = (0, 0);
             match alloc.call(store, length) {
                 Ok(pointer) => self.room = (pointer, len),
                 Err(error) => return Err(failure::of_call(error, &self.state, &self.leash)),

@@ -63,7 +63,7 @@ impl Drop for Watchdog {
 }
 
 fn watch(lanes: &Weak<Mutex<Vec<Weak<Leash>>>>) {
-    let mut quiet = 0;
+    let mut quiet = 0_u32;
     // The list is only held while it is looked at, so that it goes with the engine.
     while let Some(list) = lanes.upgrade() {
         let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,7 +90,7 @@ fn watch(lanes: &Weak<Mutex<Vec<Weak<Leash>>>>) {
             thread::park_timeout(Duration::from_secs(1));
             continue;
         }
-        quiet += 1;
+        quiet = quiet.saturating_add(1);
         let tick = if quiet < LATELY { BUSY } else { IDLE };
         let until = nearest.map_or(tick, |deadline| {
             Duration::from_nanos(deadline - now).min(tick)
