@@ -63,6 +63,7 @@ impl fmt::Display for Explanation {
 pub struct Finding {
     index: usize,
     filter: TopicFilter,
+    inverted: bool,
     outcome: Outcome,
 }
 
@@ -95,12 +96,17 @@ impl Finding {
         &self.filter
     }
 
+    /// Whether the rule asks for the opposite, because the filter stands inside a [`Rule::not`] (or inside three of them).
+    pub fn is_inverted(&self) -> bool {
+        self.inverted
+    }
+
     /// What its pattern found, before the negation.
     pub fn outcome(&self) -> &Outcome {
         &self.outcome
     }
 
-    /// Whether the filter matches, its negation included.
+    /// Whether the filter matches, its negation included, and what stands around it in the rule not.
     pub fn matched(&self) -> bool {
         matches!(self.outcome, Outcome::Matched { .. }) != self.filter.is_negated()
     }
@@ -108,7 +114,11 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: ", self.filter)?;
+        if self.inverted {
+            write!(formatter, "not ({}): ", self.filter)?;
+        } else {
+            write!(formatter, "{}: ", self.filter)?;
+        }
         match &self.outcome {
             Outcome::Matched { span } => write!(
                 formatter,
@@ -125,7 +135,7 @@ impl fmt::Display for Finding {
 }
 
 pub(crate) fn explain(id: RuleId, rule: &Rule, topic: &str) -> Explanation {
-    let (matched, because) = decide(rule, topic, &mut 0);
+    let (matched, because) = decide(rule, topic, false, &mut 0);
     Explanation {
         rule: id,
         matched,
@@ -134,27 +144,31 @@ pub(crate) fn explain(id: RuleId, rule: &Rule, topic: &str) -> Explanation {
 }
 
 /// The value of a rule, and what decided it. `next` counts the filters passed.
-fn decide(rule: &Rule, topic: &str, next: &mut usize) -> (bool, Vec<Finding>) {
+fn decide(rule: &Rule, topic: &str, inverted: bool, next: &mut usize) -> (bool, Vec<Finding>) {
     match &rule.node {
         Node::Filter(filter) => {
             let finding = Finding {
                 index: *next,
                 filter: filter.clone(),
+                inverted,
                 outcome: outcome(filter, topic),
             };
             *next += 1;
             (finding.matched(), vec![finding])
         }
         Node::Not(rule) => {
-            let (matched, because) = decide(rule, topic, next);
+            let (matched, because) = decide(rule, topic, !inverted, next);
             (!matched, because)
         }
         Node::Any(rules) | Node::All(rules) => {
             let deciding = matches!(rule.node, Node::Any(_));
             let mut all = Vec::new();
-            for rule in rules {
-                let (matched, mut because) = decide(rule, topic, next);
+            let mut rules = rules.iter();
+            while let Some(rule) = rules.next() {
+                let (matched, mut because) = decide(rule, topic, inverted, next);
                 if matched == deciding {
+                    // Those that are not looked at have their places all the same.
+                    *next += rules.map(|rule| rule.filters().len()).sum::<usize>();
                     return (deciding, because);
                 }
                 all.append(&mut because);
@@ -361,4 +375,45 @@ fn token_reason(kind: Kind, pattern: &[char], text: &[char]) -> (usize, String) 
         text.len(),
         "the topic has an empty token, so it is no NATS subject".to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exact(pattern: &str) -> TopicFilter {
+        TopicFilter::new(Kind::Exact, pattern)
+    }
+
+    fn why(rule: &Rule, topic: &str) -> (bool, Vec<(usize, bool)>, String) {
+        let explanation = explain(RuleId::new(0), rule, topic);
+        let places = explanation
+            .because()
+            .iter()
+            .map(|finding| (finding.filter_index(), finding.is_inverted()))
+            .collect();
+        (explanation.matched(), places, explanation.to_string())
+    }
+
+    #[test]
+    fn what_stands_under_a_not_says_so() {
+        let rule = Rule::not(exact("a"));
+        let (matched, places, text) = why(&rule, "a");
+        assert_eq!((matched, places), (false, vec![(0, true)]));
+        assert_eq!(
+            text,
+            "rule 0 does not match: not (Exact \"a\"): the pattern matches bytes 0..1"
+        );
+        let twice = Rule::not(Rule::not(exact("a")));
+        assert_eq!(why(&twice, "a").1, [(0, false)]);
+        let inside = Rule::not(Rule::any([exact("a"), exact("b").negated()]));
+        assert_eq!(why(&inside, "b").1, [(0, true), (1, true)]);
+    }
+
+    #[test]
+    fn filters_that_were_not_looked_at_keep_their_places() {
+        let rule = Rule::all([Rule::any([exact("a"), exact("b")]), Rule::from(exact("c"))]);
+        let (matched, places, _) = why(&rule, "a");
+        assert_eq!((matched, places), (false, vec![(2, false)]));
+    }
 }
