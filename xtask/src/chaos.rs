@@ -5,6 +5,7 @@
 
 mod backend;
 mod ledger;
+mod nats;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use ledger::{Ledger, Verdict};
     long_about = "Kill workers in mid-stream, at random moments, and account for every record\n\n\
                   Numbered records go through `etl run` while its process is killed (kill -9) again and again. At the end what came out is compared\n\
                   with what was sent: nothing may be missing; nothing may come twice where outputs and position are one transaction; otherwise at most\n\
-                  what was in flight may.\n\
+                  what was in flight may. Where there is a nats-server, one is started, and killed and paused too.\n\
                   The exit code is 0 only if all of it holds.",
     after_help = "Examples:\n  cargo xtask chaos\n  cargo xtask chaos --records 100000 --kills 10 --only embedded\n  cargo xtask chaos --seed 4711"
 )]
@@ -84,7 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     for mut backend in backends {
         let verdict = setup.run(&mut *backend, &mut random)?;
         println!("{}: {verdict}", backend.name());
-        if !verdict.holds(backend.exactly_once()) {
+        if !verdict.holds(backend.exactly_once(), backend.in_order()) {
             failed.push(backend.name());
         }
     }
@@ -136,7 +137,7 @@ impl Setup {
                 let goal = self.records as f64 / (self.kills.max(1) as f64 * 1.3);
                 let life = (goal / pace).clamp(0.02, 20.0) * (0.2 + 1.6 * random.unit());
                 let born = Instant::now();
-                if self.live(backend, Duration::from_secs_f64(life))? {
+                if self.live(backend, Duration::from_secs_f64(life), random)? {
                     break;
                 }
                 kills += 1;
@@ -157,7 +158,12 @@ impl Setup {
     }
 
     /// One worker. `true`: it finished by itself, because there was no more.
-    fn live(&self, backend: &dyn Backend, life: Duration) -> Result<bool, String> {
+    fn live(
+        &self,
+        backend: &mut dyn Backend,
+        life: Duration,
+        random: &mut Random,
+    ) -> Result<bool, String> {
         let mut command = Command::new(&self.program);
         command
             .arg("run")
@@ -172,12 +178,20 @@ impl Setup {
             .map_err(|error| format!("cannot start `{}`: {error}", process::shown(&command)))?;
         let mut worker = Worker(child);
         let until = Instant::now() + life;
+        let disturbed_at = Instant::now() + life.mul_f64(random.unit());
+        let mut disturbed = false;
         while Instant::now() < until {
             let ended = worker.0.try_wait().map_err(|error| error.to_string())?;
             match ended {
                 Some(status) if status.success() => return Ok(true),
+                // What it runs on went before it had begun: it says so, and ends.
+                Some(_) if disturbed => return Ok(false),
                 Some(status) => {
                     return Err(format!("`{}` failed ({status})", process::shown(&command)));
+                }
+                None if !disturbed && Instant::now() >= disturbed_at => {
+                    disturbed = true;
+                    backend.disturb(random)?;
                 }
                 None if backend.is_drained()? => return Ok(true),
                 None => std::thread::sleep(Duration::from_millis(2)),

@@ -108,6 +108,7 @@ async fn opened(
         dead_letters: None,
         create: true,
         max_line_bytes: 1 << 20,
+        dead_letter_topic: Default::default(),
     })
     .await
 }

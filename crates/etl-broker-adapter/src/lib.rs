@@ -24,6 +24,8 @@ pub mod line;
 pub mod nats;
 mod open;
 mod runner;
+#[cfg(feature = "nats")]
+mod servers;
 mod sink;
 mod source;
 mod status;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use etl_config::TopicTemplate;
+
 use crate::embedded::{EmbeddedSink, EmbeddedSource, Log, OpenOptions};
 use crate::file::{FileSink, FileSource, refuse_same_file, same_output};
 #[cfg(feature = "nats")]
@@ -21,6 +23,8 @@ pub struct RunUrls {
     pub create: bool,
     /// The longest line that is read from a file.
     pub max_line_bytes: usize,
+    /// The topic of dead letters that no module caused, by the topic of the record.
+    pub dead_letter_topic: TopicTemplate,
 }
 
 /// What a [`Runner`](crate::Runner) needs.
@@ -49,17 +53,28 @@ pub async fn open(urls: &RunUrls) -> Result<Opened, AdapterError> {
     refuse_half_a_pair(urls)?;
     let apart = urls.dead_letters.as_ref();
     let apart = apart.filter(|url| !same_output(url, &urls.to));
-    let source_log = log_of(&urls.from, urls.create).await?;
+    #[cfg_attr(
+        not(feature = "nats"),
+        expect(unused_mut, reason = "only NATS says what it reads")
+    )]
+    let mut seen = Seen {
+        log: log_of(&urls.from, urls.create).await?,
+        ..Seen::default()
+    };
     let source: Box<dyn Source> = match &urls.from {
         AdapterUrl::Embedded(url) => {
-            let log = source_log.clone().ok_or_else(no_log)?;
+            let log = seen.log.clone().ok_or_else(no_log)?;
             let url = url.clone();
             let open =
                 move || EmbeddedSource::open(log, &url.consumer, url.topics, url.start, url.follow);
             Box::new(blocking(open).await?)
         }
         #[cfg(feature = "nats")]
-        AdapterUrl::Nats(url) => Box::new(NatsSource::open((**url).clone(), urls.create).await?),
+        AdapterUrl::Nats(url) => {
+            let source = NatsSource::open((**url).clone(), urls.create).await?;
+            seen.reading = source.reading();
+            Box::new(source)
+        }
         #[cfg(feature = "kafka")]
         AdapterUrl::Kafka(url) => {
             let atomic = kafka_pair(urls);
@@ -67,15 +82,19 @@ pub async fn open(urls: &RunUrls) -> Result<Opened, AdapterError> {
         }
         from => Box::new(FileSource::open(from, Some(urls.max_line_bytes))?),
     };
-    let (sink, log) = sink_to(&urls.to, urls, source_log.as_ref(), false).await?;
+    let carries = match apart {
+        Some(_) => Part::Outputs,
+        None => Part::Both,
+    };
+    let (sink, log) = sink_to(&urls.to, urls, &seen, carries).await?;
     // What is one file now could not be told from two while it did not exist.
     let dead_letters = match apart {
         Some(url) if !same_output(url, &urls.to) => {
-            Some(sink_to(url, urls, source_log.as_ref(), true).await?.0)
+            Some(sink_to(url, urls, &seen, Part::Letters).await?.0)
         }
         _ => None,
     };
-    let atomic = match (&source_log, &log) {
+    let atomic = match (&seen.log, &log) {
         (Some(source), Some(sink)) => Arc::ptr_eq(source, sink),
         _ => kafka_pair(urls),
     };
@@ -85,6 +104,22 @@ pub async fn open(urls: &RunUrls) -> Result<Opened, AdapterError> {
         dead_letters,
         atomic,
     })
+}
+
+/// What the sinks need to know of the source.
+#[derive(Default)]
+struct Seen {
+    log: Option<Arc<Log>>,
+    #[cfg(feature = "nats")]
+    reading: Option<crate::nats::reading::Reading>,
+}
+
+/// What of a run goes to a sink.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Outputs,
+    Letters,
+    Both,
 }
 
 async fn log_of(url: &AdapterUrl, create: bool) -> Result<Option<Arc<Log>>, AdapterError> {
@@ -99,20 +134,21 @@ async fn log_of(url: &AdapterUrl, create: bool) -> Result<Option<Arc<Log>>, Adap
 async fn sink_to(
     url: &AdapterUrl,
     urls: &RunUrls,
-    source: Option<&Arc<Log>>,
-    for_letters: bool,
+    seen: &Seen,
+    part: Part,
 ) -> Result<(Box<dyn Sink>, Option<Arc<Log>>), AdapterError> {
     #[cfg(feature = "kafka")]
     if let AdapterUrl::Kafka(to) = url {
-        let sink = crate::kafka::KafkaSink::open(to.clone(), kafka_options(to, urls, for_letters));
+        let options = kafka_options(to, urls, part == Part::Letters);
+        let sink = crate::kafka::KafkaSink::open(to.clone(), options);
         return Ok((Box::new(sink.await?), None));
     }
-    let _ = for_letters;
+    let _ = part;
     let log = log_of(url, urls.create).await?;
     let sink: Box<dyn Sink> = match (url, &log) {
         (AdapterUrl::Embedded(url), Some(log)) => {
             let mut sink = EmbeddedSink::new(log.clone(), &url.prefix, url.durable);
-            if let (AdapterUrl::Embedded(from), Some(source)) = (&urls.from, source)
+            if let (AdapterUrl::Embedded(from), Some(source)) = (&urls.from, &seen.log)
                 && Arc::ptr_eq(source, log)
             {
                 sink = sink.reading(from.topics.clone());
@@ -121,7 +157,16 @@ async fn sink_to(
         }
         #[cfg(feature = "nats")]
         (AdapterUrl::Nats(url), _) => {
-            Box::new(NatsSink::open((**url).clone(), &source_name(&urls.from), urls.create).await?)
+            let name = source_name(&urls.from, seen.log.as_ref());
+            let mut sink = NatsSink::open((**url).clone(), &name, urls.create).await?;
+            if let Some(reading) = &seen.reading {
+                let carries = crate::nats::reading::Carries {
+                    outputs: part != Part::Letters,
+                    letters: (part != Part::Outputs).then_some(&urls.dead_letter_topic),
+                };
+                sink = sink.reading(reading.clone(), carries).await?;
+            }
+            Box::new(sink)
         }
         (url, _) => Box::new(FileSink::create(url)?),
     };
@@ -130,13 +175,12 @@ async fn sink_to(
 
 /// What positions of this source belong to, for a sink that tells by them what it has already: the same after a restart where positions are.
 #[cfg(feature = "nats")]
-fn source_name(from: &AdapterUrl) -> String {
-    match from {
-        AdapterUrl::Nats(url) => url.source_name(),
-        AdapterUrl::Embedded(url) => {
-            let dir = std::path::absolute(&url.dir).unwrap_or_else(|_| url.dir.clone());
-            let number = crate::PartitionKey::of(&dir.to_string_lossy(), 0);
-            format!("etl-{:x}-{}", number.0, url.consumer)
+fn source_name(from: &AdapterUrl, log: Option<&Arc<Log>>) -> String {
+    match (from, log) {
+        (AdapterUrl::Nats(url), _) => url.source_name(),
+        // Moved elsewhere it is the same; another one in its folder is not.
+        (AdapterUrl::Embedded(url), Some(log)) => {
+            format!("etl-{:x}-{}", log.identity(), url.consumer)
         }
         // A file that is read again is sent again.
         _ => crate::nats::once(),

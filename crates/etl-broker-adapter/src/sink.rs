@@ -34,6 +34,9 @@ pub trait Sink: Send {
     /// Confirms, and makes these positions of the source that this sink was opened with part of the same transaction: either all is there and the
     /// positions stand, or nothing is and they do not. Where any record is refused nothing is committed; all comes again, without it.
     ///
+    /// There are as many positions as calls of [`write`](Self::write) since the last confirmation, in the same order: each came with those outputs, of
+    /// which there may be none.
+    ///
     /// # Errors
     ///
     /// As for [`write`](Self::write).

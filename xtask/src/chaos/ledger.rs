@@ -7,14 +7,37 @@ use serde_json::Value;
 
 use super::backend::PARTITIONS;
 
-/// The record of this number as it is sent, as a record line. The module takes the last byte off every value, so the number gets a digit more.
-pub fn line(number: u64) -> String {
-    record(number, &format!("{}0", number + 1))
+/// Where a partition stands in a record.
+#[derive(Clone, Copy)]
+pub enum Place {
+    /// Partitions of one topic.
+    Partition,
+    /// A topic for each: `in.3`.
+    Topic,
 }
 
-fn record(number: u64, value: &str) -> String {
+/// The record of this number as it is sent, as a record line. The module takes the last byte off every value, so the number gets a digit more.
+pub fn line(number: u64, place: Place) -> String {
+    record(number, &format!("{}0", number + 1), place)
+}
+
+fn record(number: u64, value: &str, place: Place) -> String {
     let (partition, check) = (number % PARTITIONS, check(number));
-    format!(r#"{{"topic":"in","partition":{partition},"key":"{check}","value":{value}}}"#)
+    match place {
+        Place::Partition => {
+            format!(r#"{{"topic":"in","partition":{partition},"key":"{check}","value":{value}}}"#)
+        }
+        Place::Topic => format!(r#"{{"topic":"in.{partition}","key":"{check}","value":{value}}}"#),
+    }
+}
+
+/// The partition of a record that came out.
+fn partition(record: &Value) -> u64 {
+    let topic = record["topic"].as_str().unwrap_or_default();
+    let of_topic = topic
+        .rsplit_once('.')
+        .and_then(|(_, last)| last.parse().ok());
+    of_topic.unwrap_or_else(|| record["partition"].as_u64().unwrap_or(0))
 }
 
 /// So that a record that came out damaged is not taken for another one.
@@ -72,7 +95,7 @@ impl Ledger {
         let Some(number) = number.filter(|number| {
             *number < self.seen.len() as u64
                 && record["key"].as_str() == Some(&*check(*number).to_string())
-                && record["partition"].as_u64().unwrap_or(0) == number % PARTITIONS
+                && partition(&record) == number % PARTITIONS
         }) else {
             self.strange += 1;
             return;
@@ -113,14 +136,15 @@ impl Ledger {
 
 impl Verdict {
     /// Whether the promise was kept.
-    pub fn holds(&self, exactly_once: bool) -> bool {
+    pub fn holds(&self, exactly_once: bool, in_order: bool) -> bool {
         let repeated_rightly = match exactly_once {
             true => self.repeated == 0,
             false => {
                 self.farthest <= self.in_flight && self.repeated <= self.kills * self.in_flight
             }
         };
-        self.missing == 0 && self.out_of_order == 0 && self.strange == 0 && repeated_rightly
+        let ordered_rightly = !in_order || self.out_of_order == 0;
+        self.missing == 0 && self.strange == 0 && ordered_rightly && repeated_rightly
     }
 }
 
@@ -156,7 +180,7 @@ mod tests {
 
     /// As it comes out.
     fn came(number: u64) -> String {
-        record(number, &(number + 1).to_string())
+        record(number, &(number + 1).to_string(), Place::Partition)
     }
 
     fn verdict(numbers: impl IntoIterator<Item = u64>) -> Verdict {
@@ -168,15 +192,32 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_seen() {
-        assert!(verdict(0..40).holds(true));
-        assert!(!verdict(0..39).holds(false));
+        assert!(verdict(0..40).holds(true, true));
+        assert!(!verdict(0..39).holds(false, false));
         let twice = verdict((0..20).chain(10..40));
-        assert!(twice.holds(false) && !twice.holds(true));
+        assert!(twice.holds(false, true) && !twice.holds(true, false));
         assert_eq!((twice.repeated, twice.farthest), (10, 3));
-        assert!(!verdict((0..3).chain(8..40).chain(3..8)).holds(false));
+        let moved = verdict((0..3).chain(8..40).chain(3..8));
+        assert!(!moved.holds(false, true) && moved.holds(true, false));
         assert_eq!(verdict([41]).strange, 1);
         let mut damaged = Ledger::new(40, 10);
-        damaged.take(record(3, "5").as_bytes());
+        damaged.take(record(3, "5", Place::Partition).as_bytes());
         assert_eq!(damaged.verdict(0, Duration::ZERO).strange, 1);
+    }
+
+    #[test]
+    fn a_partition_may_be_a_topic() {
+        let mut ledger = Ledger::new(4, 10);
+        for number in 0..4 {
+            ledger.take(record(number, &(number + 1).to_string(), Place::Topic).as_bytes());
+        }
+        assert!(ledger.verdict(0, Duration::ZERO).holds(true, true));
+        let mut astray = Ledger::new(4, 10);
+        astray.take(
+            record(1, "2", Place::Topic)
+                .replace("in.1", "in.2")
+                .as_bytes(),
+        );
+        assert_eq!(astray.verdict(0, Duration::ZERO).strange, 1);
     }
 }

@@ -6,13 +6,14 @@
 //! | `partitions` | topic, partition | first offset, next offset, records, bytes |
 //! | `chunks` | topic, partition, first offset | records that were written together ([`super::chunk`]) |
 //! | `consumers` | name, topic, partition | next offset to read, where reading had got to, times it was begun from here |
+//! | `identity` | nothing | a random number, by which this log is told from one that is made in its place |
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use etl_orchestrator::Record;
@@ -24,9 +25,10 @@ use tokio::sync::watch;
 use super::chunk;
 use super::error;
 use super::rows::{
-    CHUNKS, CONSUMERS, PARTITIONS, PartitionRow, TOPICS, TopicRow, remove, retain, retention,
-    topic_row, write_records,
+    CHUNKS, CONSUMERS, IDENTITY, PARTITIONS, PartitionRow, TOPICS, TopicRow, remove, retain,
+    retention, topic_row, write_records,
 };
+use super::system::{keep_names, now_ms, random};
 use super::url::TopicPatterns;
 use crate::{AdapterError, AdapterErrorKind};
 
@@ -148,6 +150,7 @@ pub struct Append<'a> {
 pub struct Log {
     database: Database,
     name: String,
+    identity: u128,
     /// Grows with each commit.
     version: watch::Sender<u64>,
     /// Consumers that are being read for.
@@ -227,20 +230,27 @@ impl Log {
     }
 
     fn begin(database: Database, name: String) -> Result<Self, AdapterError> {
-        let log = Self {
+        let mut log = Self {
             database,
             name,
+            identity: 0,
             version: watch::Sender::new(0),
             consumers: Mutex::default(),
             swept: AtomicI64::new(0),
         };
+        let new = random()?;
         // Every table is there from the beginning, so that readers need not ask.
-        log.change(true, |transaction| {
+        log.identity = log.change(true, |transaction| {
             transaction.open_table(TOPICS)?;
             transaction.open_table(PARTITIONS)?;
             transaction.open_table(CHUNKS)?;
             transaction.open_table(CONSUMERS)?;
-            Ok(())
+            let mut identity = transaction.open_table(IDENTITY)?;
+            if let Some(row) = identity.get(())? {
+                return Ok(row.value());
+            }
+            identity.insert((), new)?;
+            Ok(new)
         })?;
         log.sweep(now_ms())?;
         Ok(log)
@@ -249,6 +259,11 @@ impl Log {
     /// `embedded:DIR`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same as long as this log is there, and that of no other one: not of one that was in the same folder before either.
+    pub fn identity(&self) -> u128 {
+        self.identity
     }
 
     /// Changes with each commit of this process.
@@ -306,8 +321,11 @@ impl Log {
             remove(transaction, &append.removals)
         })?;
         let swept = self.swept.load(Ordering::Relaxed);
-        if now - swept > SWEEP_EVERY_MS {
-            self.sweep(now)?;
+        if now - swept > SWEEP_EVERY_MS
+            && let Err(error) = self.sweep(now)
+        {
+            // All of it was done, and is not to be done again.
+            tracing::warn!(%error, "retention could not take anything out of {}", self.name);
         }
         Ok(())
     }
@@ -572,18 +590,5 @@ fn in_use(name: &str, dir: &Path) -> AdapterError {
     )
 }
 
-/// Makes sure that the file's name in the folder, and the folder's in the one above, outlive a power cut as the file does.
-fn keep_names(dir: &Path) -> std::io::Result<()> {
-    fs::File::open(dir)?.sync_all()?;
-    match dir.parent() {
-        Some(above) => fs::File::open(above)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
-}
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod log;
 mod rows;
 mod sink;
 mod source;
+mod system;
 mod tail;
 mod url;
 

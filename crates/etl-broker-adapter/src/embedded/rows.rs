@@ -22,6 +22,8 @@ pub(super) const CHUNKS: TableDefinition<'_, (u32, u32, u64), &[u8]> =
 pub(super) const CONSUMERS: TableDefinition<'_, (&str, u32, u32), ConsumerRow> =
     TableDefinition::new("consumers");
 
+pub(super) const IDENTITY: TableDefinition<'_, (), u128> = TableDefinition::new("identity");
+
 pub(super) fn retention((_, age, bytes, records): TopicRow) -> Retention {
     Retention {
         age: Duration::from_millis(age),

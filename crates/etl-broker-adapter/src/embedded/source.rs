@@ -1,10 +1,10 @@
 //! Reads topics of the log for a consumer, from its position on.
 //!
 //! The next records are read while those before are on their way. A position is noted when records are acknowledged: by a commit of its own that follows
-//! at once, in the background, or by the sink, in the transaction of the outputs.
+//! at once, in the background ([`Notes`]), or by the sink, in the transaction of the outputs.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etl_orchestrator::Record;
@@ -36,7 +36,9 @@ pub struct EmbeddedSource {
     reading: Option<JoinHandle<Result<Vec<Read>, AdapterError>>>,
     /// Grows when something is given back: what was read before is not what comes next.
     epoch: u64,
-    noting: Option<JoinHandle<Result<(), AdapterError>>>,
+    notes: Arc<Notes>,
+    /// The last that was begun.
+    noting: Option<JoinHandle<()>>,
     versions: watch::Receiver<u64>,
     begun: bool,
 }
@@ -52,8 +54,6 @@ struct Part {
     at: Position,
     /// What lies before this was handed out before, so many times.
     again: (u64, u32),
-    /// The position is to be noted.
-    dirty: bool,
 }
 
 /// What was read of one partition.
@@ -97,6 +97,7 @@ impl EmbeddedSource {
             turn: 0,
             reading: None,
             epoch: 0,
+            notes: Arc::default(),
             noting: None,
             begun: false,
         };
@@ -164,7 +165,6 @@ impl EmbeddedSource {
                     cursor: at.next,
                     at,
                     again: (until, times),
-                    dirty: false,
                 });
             }
         }
@@ -295,14 +295,18 @@ impl EmbeddedSource {
                 .find(|own| own.number == part.number)?;
             Some(own.records > 0 && own.next > part.cursor)
         };
-        let mut parts = self.parts.iter();
-        Ok(parts.any(|part| {
-            next(part) == Some(true)
-                && self
+        for part in &self.parts {
+            let place = (&part.topic, part.id);
+            if next(part) == Some(true)
+                && !self
                     .log
-                    .read((&part.topic, part.id), part.number, part.cursor, 1, 1)
-                    .is_ok_and(|records| !records.is_empty())
-        }))
+                    .read(place, part.number, part.cursor, 1, 1)?
+                    .is_empty()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The partitions of these tokens, each with the offset after its last token.
@@ -326,39 +330,83 @@ impl EmbeddedSource {
         }
     }
 
-    fn dirty(&mut self) -> Vec<(Arc<str>, Position)> {
-        let consumer = &self.claim.consumer;
-        let dirty = self.parts.iter_mut().filter(|part| part.dirty);
-        dirty
-            .map(|part| {
-                part.dirty = false;
-                (consumer.clone(), part.at.clone())
-            })
-            .collect()
-    }
-
-    fn note(&mut self) {
-        let (log, positions) = (self.log.clone(), self.dirty());
-        if !positions.is_empty() {
-            self.noting = Some(tokio::task::spawn_blocking(move || {
-                log.commit(&Append {
-                    positions,
-                    ..Append::default()
-                })
-            }));
+    /// Notes positions in the background; with what comes meanwhile, until nothing does.
+    fn note(&mut self, positions: impl IntoIterator<Item = Position>) {
+        let mut waiting = self.notes.waiting();
+        for at in positions {
+            waiting.positions.insert((at.topic, at.partition), at);
         }
+        if std::mem::replace(&mut waiting.busy, true) {
+            return;
+        }
+        drop(waiting);
+        let (log, notes) = (self.log.clone(), self.notes.clone());
+        let consumer = self.claim.consumer.clone();
+        self.noting = Some(tokio::task::spawn_blocking(move || {
+            notes.write(&log, &consumer);
+        }));
     }
 
     async fn noted(&mut self) -> Result<(), AdapterError> {
-        match self.noting.take() {
-            Some(noting) => noting.await.unwrap_or_else(|error| {
-                Err(AdapterError::new(
+        if let Some(noting) = self.noting.take() {
+            noting.await.map_err(|error| {
+                AdapterError::new(
                     crate::AdapterErrorKind::Io,
                     format!("noting a position ended by itself: {error}"),
-                ))
-            }),
-            None => Ok(()),
+                )
+            })?;
         }
+        self.notes.failure()
+    }
+}
+
+/// Positions that are to be noted: one commit at a time, for all that came while the one before was made.
+#[derive(Default)]
+struct Notes(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    positions: HashMap<(u32, u32), Position>,
+    /// Somebody writes them down.
+    busy: bool,
+    failed: Option<AdapterError>,
+}
+
+impl Notes {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, log: &Log, consumer: &Arc<str>) {
+        loop {
+            let positions = {
+                let mut waiting = self.waiting();
+                if waiting.positions.is_empty() {
+                    waiting.busy = false;
+                    return;
+                }
+                std::mem::take(&mut waiting.positions)
+            };
+            let own = positions.values().cloned();
+            let written = log.commit(&Append {
+                positions: own.map(|at| (consumer.clone(), at)).collect(),
+                ..Append::default()
+            });
+            if let Err(error) = written {
+                let mut waiting = self.waiting();
+                for (place, at) in positions {
+                    waiting.positions.entry(place).or_insert(at);
+                }
+                waiting.failed = Some(error);
+                // The next acknowledgement says so, and begins again.
+                waiting.busy = false;
+                return;
+            }
+        }
+    }
+
+    fn failure(&self) -> Result<(), AdapterError> {
+        self.waiting().failed.take().map_or(Ok(()), Err)
     }
 }
 
@@ -375,15 +423,12 @@ impl Source for EmbeddedSource {
     fn ack<'a>(&'a mut self, tokens: &'a [AckToken]) -> BoxFuture<'a, Result<(), AdapterError>> {
         Box::pin(async move {
             self.advance(tokens);
-            for part in self.ends(tokens).into_keys() {
-                self.parts[part].dirty = true;
-            }
-            // One commit at a time: what comes meanwhile goes with the next.
-            if self.noting.as_ref().is_none_or(JoinHandle::is_finished) {
-                self.noted().await?;
-                self.note();
-            }
-            Ok(())
+            let touched = self.ends(tokens).into_keys();
+            let positions: Vec<Position> =
+                touched.map(|part| self.parts[part].at.clone()).collect();
+            let failed = self.notes.failure();
+            self.note(positions);
+            failed
         })
     }
 
@@ -436,9 +481,9 @@ impl Source for EmbeddedSource {
                 // Nothing is in flight any more: whoever reads next begins here for the first time.
                 part.at.handed = part.at.next;
                 part.at.begun = 0;
-                part.dirty = true;
             }
-            self.note();
+            let positions: Vec<Position> = self.parts.iter().map(|part| part.at.clone()).collect();
+            self.note(positions);
             self.noted().await
         })
     }

@@ -266,7 +266,11 @@ impl NatsTail {
         let weight = record.weight() as u64;
         items.push(Item {
             token: AckToken(info.stream_sequence),
-            partition: source::partition(info.stream, &message.subject),
+            partition: source::partition(
+                info.stream,
+                self.stream.cached_info().created.unix_timestamp_nanos(),
+                &message.subject,
+            ),
             position: info.stream_sequence,
             redelivered: 0,
             content: Ok(Arc::new(record)),

@@ -6,6 +6,7 @@ mod broker;
 mod connection;
 pub mod fleet;
 mod mapping;
+pub(crate) mod reading;
 mod sink;
 mod source;
 mod stream;

@@ -16,6 +16,7 @@ use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 
 use super::connection::{Connection, ON_THEIR_WAY, causes};
+use super::reading::{Carries, Reading};
 use super::url::NatsUrl;
 use super::{mapping, stream, subjects};
 use crate::{AdapterError, AdapterErrorKind, BoxFuture, Origin, Outputs, Refused, Sink};
@@ -26,6 +27,8 @@ pub struct NatsSink {
     /// Begins every message id, so that two sources never share one.
     source: String,
     link: Option<Link>,
+    /// What the run itself reads on this server.
+    reading: Option<Reading>,
     /// What is on its way, with its number among those since the last confirmation.
     sent: VecDeque<(usize, PublishAckFuture)>,
     refused: Vec<Refused>,
@@ -51,12 +54,33 @@ impl NatsSink {
             url,
             source: source.to_owned(),
             link: None,
+            reading: None,
             sent: VecDeque::new(),
             refused: Vec::new(),
             written: 0,
         };
         sink.connect(create).await?;
         Ok(sink)
+    }
+
+    /// The sink of a run that reads this.
+    ///
+    /// # Errors
+    ///
+    /// All that is written here would be read again.
+    pub(crate) async fn reading(
+        mut self,
+        reading: Reading,
+        carries: Carries<'_>,
+    ) -> Result<Self, AdapterError> {
+        let Some(link) = &self.link else {
+            return Ok(self);
+        };
+        if reading.is_at(&link.connection).await {
+            reading.check(&self.url, link.subjects.as_deref(), carries)?;
+            self.reading = Some(reading);
+        }
+        Ok(self)
     }
 
     async fn connect(&mut self, create: bool) -> Result<(), AdapterError> {
@@ -125,6 +149,19 @@ impl NatsSink {
                 async_nats::header::NATS_MESSAGE_ID,
                 message_id(&self.source, &output.origin),
             );
+            // Dead letters have topics of their own, which were looked at when the run began.
+            let again = self
+                .reading
+                .as_ref()
+                .filter(|_| !output.origin.is_dead_letter());
+            if again.is_some_and(|reading| reading.holds(&message.subject)) {
+                let reason = format!(
+                    "this run reads `{}`, so the record would go round for ever: set another topic in a module, or put it elsewhere with ?prefix=",
+                    message.subject
+                );
+                self.refused.push(Refused { index, reason });
+                continue;
+            }
             if let Err(reason) = link.accepts(&message, &self.url) {
                 self.refused.push(Refused { index, reason });
                 continue;

@@ -22,6 +22,7 @@ use async_nats::jetstream::stream::Stream;
 use tokio::task::JoinHandle;
 
 use super::connection::Connection;
+use super::reading::Reading;
 use super::stream;
 use super::url::NatsUrl;
 use crate::{AckToken, AdapterError, Batch, BoxFuture, Demand, Lag, PartitionKey, Pulled, Source};
@@ -44,7 +45,10 @@ pub struct NatsSource {
 /// What lasts as long as a connection.
 struct Link {
     stream: Stream,
+    /// When it was made.
+    created: i128,
     consumer: String,
+    reading: Reading,
     pump: JoinHandle<()>,
 }
 
@@ -74,13 +78,32 @@ impl NatsSource {
         let from = self.shared.state().begin(created);
         let info = stream::consumer(&stream, &self.url, from).await?;
         let name = info.name.clone();
-        let pump = Pump::begin(connection, &self.url, info, self.shared.clone()).await?;
+        let config = &info.config;
+        let mut patterns = config.filter_subjects.clone();
+        patterns.extend(Some(config.filter_subject.clone()).filter(|own| !own.is_empty()));
+        if patterns.is_empty() {
+            patterns = stream.cached_info().config.subjects.clone();
+        }
+        let reading = Reading {
+            stream: info.stream_name.clone(),
+            created,
+            patterns,
+            prefix: self.url.prefix.clone(),
+        };
+        let pump = Pump::begin(connection, &self.url, info, created, self.shared.clone()).await?;
         self.link = Some(Link {
             stream,
+            created,
             consumer: name,
+            reading,
             pump: tokio::spawn(pump.run()),
         });
         Ok(())
+    }
+
+    /// What it reads, for the sinks of its run.
+    pub(crate) fn reading(&self) -> Option<Reading> {
+        self.link.as_ref().map(|link| link.reading.clone())
     }
 
     fn unlink(&mut self) {
@@ -152,9 +175,13 @@ impl Source for NatsSource {
         };
         let (stream, consumer, url) =
             (link.stream.clone(), link.consumer.clone(), self.url.clone());
+        let (shared, created) = (self.shared.clone(), link.created);
         Box::pin(async move {
             let info = stream.consumer_info(&consumer).await;
             let info = info.map_err(|error| stream::unanswered(&url, "the lag", &error))?;
+            // A consumer that is deleted is made again from here.
+            let floor = info.ack_floor.stream_sequence;
+            shared.state().move_floor(created, floor);
             Ok(Some(Lag {
                 records: info.num_pending + info.num_ack_pending as u64,
                 partitions: Vec::new(),
@@ -196,7 +223,8 @@ impl Source for NatsSource {
     }
 }
 
-/// The partition of a subject in a stream. With the stream's name, so that message ids made of it are of this stream alone.
-pub(super) fn partition(stream: &str, subject: &str) -> PartitionKey {
-    PartitionKey::of(&format!("{stream} {subject}"), 0)
+/// The partition of a subject in a stream that was made then. With both, so that message ids made of it are of this stream alone: one that is deleted and made again has other records
+/// under the same numbers.
+pub(super) fn partition(stream: &str, created: i128, subject: &str) -> PartitionKey {
+    PartitionKey::of(&format!("{stream} {created} {subject}"), 0)
 }

@@ -9,8 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-
+use crate::servers::{Parts, Secrets, decoded};
 use crate::{AdapterError, AdapterErrorKind};
 
 /// The port where none is given.
@@ -108,29 +107,25 @@ impl NatsUrl {
                 "`{text}` is not a NATS URL: write nats://HOST:PORT/STREAM"
             )));
         }
-        let (before, query) = match rest.split_once('?') {
-            Some((before, query)) => (before, query),
-            None => (rest, ""),
-        };
-        if query.contains('@') && !before.contains(['@', '/']) {
+        if let Some((before, query)) = rest.split_once('?')
+            && query.contains('@')
+            && !before.contains(['@', '/'])
+        {
             // It is not shown: what stands before may be the beginning of a password.
             return Err(invalid(
                 "a NATS URL has an `@` behind its `?` and no stream before: write a `?` in a password as %3F, and nats://USER:PASSWORD@HOST:PORT/STREAM".to_owned(),
             ));
         }
-        // A password may hold an `@` or a `/` that nobody escaped; a host and a stream cannot hold an `@`.
-        let (login, place) = match before.rsplit_once('@') {
-            Some((login, place)) => (Some(login), place),
-            None => (None, before),
+        let parts = Parts::of(rest);
+        let secrets = Secrets {
+            login: true,
+            setting: |name| name == "token",
         };
-        let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
+        let shown = parts.shown(scheme, secrets);
+        let wrong = |reason: String| invalid(format!("{shown}: {reason}"));
+        let servers = parts.servers(PORT, "it names no host: write nats://HOST:PORT/STREAM");
         let mut url = Self {
-            servers: servers(hosts).map_err(|reason| {
-                invalid(format!(
-                    "{}: {reason}",
-                    hidden(scheme, login, hosts, path, query)
-                ))
-            })?,
+            servers: servers.map_err(wrong)?,
             login: Login::Unsaid,
             tls: Tls {
                 required: scheme == "tls",
@@ -143,29 +138,25 @@ impl NatsUrl {
             deliver: Deliver::All,
             ack_wait: None,
             prefetch: None,
-            shown: hidden(scheme, login, hosts, path, query),
+            shown: shown.clone(),
         };
-        let wrong = |reason: String| invalid(format!("{}: {reason}", url.shown));
-        if let Some(login) = login {
+        if let Some(login) = parts.login {
             url.login = match login.split_once(':') {
                 Some((user, password)) => Login::Password(
-                    decoded(user).map_err(&wrong)?,
-                    decoded(password).map_err(&wrong)?,
+                    decoded(user).map_err(wrong)?,
+                    decoded(password).map_err(wrong)?,
                 ),
                 // One word before the host is a token, as in other clients.
-                None => Login::Token(decoded(login).map_err(&wrong)?),
+                None => Login::Token(decoded(login).map_err(wrong)?),
             };
         }
-        let shown = url.shown.clone();
-        let wrong = |reason: String| invalid(format!("{shown}: {reason}"));
-        let name = decoded(path.trim_end_matches('/')).map_err(wrong)?;
+        let name = decoded(parts.path.trim_end_matches('/')).map_err(wrong)?;
         if !name.is_empty() {
             check_name("stream", &name).map_err(wrong)?;
             url.name = Some(name);
         }
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decoded(value).map_err(wrong)?;
+        for setting in parts.settings() {
+            let (name, value) = setting.map_err(wrong)?;
             url.set(name, value).map_err(wrong)?;
         }
         Ok(url)
@@ -282,56 +273,6 @@ impl fmt::Debug for NatsUrl {
 
 pub(super) fn invalid(message: String) -> AdapterError {
     AdapterError::new(AdapterErrorKind::InvalidUrl, message)
-}
-
-/// The URL with stars where a secret stood.
-fn hidden(scheme: &str, login: Option<&str>, hosts: &str, path: &str, query: &str) -> String {
-    let login = match login.map(|login| login.split_once(':')) {
-        Some(Some((user, _))) => format!("{user}:***@"),
-        Some(None) => "***@".to_owned(),
-        None => String::new(),
-    };
-    let query: Vec<String> = query
-        .split('&')
-        .map(|pair| match pair.split_once('=') {
-            Some(("token", _)) => "token=***".to_owned(),
-            _ => pair.to_owned(),
-        })
-        .collect();
-    let query = query.join("&");
-    let (slash, mark) = (
-        if path.is_empty() { "" } else { "/" },
-        if query.is_empty() { "" } else { "?" },
-    );
-    format!("{scheme}://{login}{hosts}{slash}{path}{mark}{query}")
-}
-
-fn servers(hosts: &str) -> Result<Vec<String>, String> {
-    let mut servers = Vec::new();
-    for host in hosts.split(',') {
-        // An IPv6 address has colons of its own, inside brackets.
-        let after = host.rfind(']').map_or(0, |bracket| bracket + 1);
-        let (name, port) = match host[after..].rsplit_once(':') {
-            Some((name, port)) => {
-                let number = port.parse::<u16>().ok().filter(|port| *port != 0);
-                let port = number.ok_or_else(|| format!("`{port}` is not a port"))?;
-                (&host[..after + name.len()], port)
-            }
-            None => (host, PORT),
-        };
-        if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err("it names no host: write nats://HOST:PORT/STREAM".to_owned());
-        }
-        servers.push(format!("{name}:{port}"));
-    }
-    Ok(servers)
-}
-
-fn decoded(text: &str) -> Result<String, String> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| "a part of it is not UTF-8 once it is decoded".to_owned())
 }
 
 /// Streams and consumers are folders on the server's disk.

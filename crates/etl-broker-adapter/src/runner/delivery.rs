@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use etl_config::TopicTemplate;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Backoff;
 use super::flow::LotId;
@@ -56,6 +56,8 @@ pub(super) struct Delivery {
     pub(super) backoff: Backoff,
     pub(super) status: Arc<Status>,
     pub(super) topic: TopicTemplate,
+    /// What is not confirmed is given up.
+    pub(super) give_up: watch::Receiver<bool>,
 }
 
 impl Drop for Delivery {
@@ -69,8 +71,27 @@ impl Drop for Delivery {
 }
 
 impl Delivery {
-    /// Works until there are no more jobs to come, then finishes the sink.
+    /// Works until there are no more jobs to come, or are to be given up, then finishes the sink: what it has confirmed may wait for that.
     pub(super) async fn run(mut self) -> Result<(), AdapterError> {
+        let mut give_up = self.give_up.clone();
+        let works = tokio::select! {
+            biased;
+            // An error means that nobody can ask any more.
+            Ok(_) = give_up.wait_for(|give_up| *give_up) => true,
+            works = self.work() => works,
+        };
+        match self.sink.finish().await {
+            // What was wrong with it was said.
+            Err(error) if !works => {
+                tracing::debug!(%error, "a sink that failed was not finished");
+                Ok(())
+            }
+            finished => finished,
+        }
+    }
+
+    /// Until there are no more jobs to come. `false`: the sink failed.
+    async fn work(&mut self) -> bool {
         let mut jobs = Vec::new();
         while self.jobs.recv_many(&mut jobs, LOTS_A_CONFIRMATION).await > 0 {
             let delivered = match self.deliver(&mut jobs).await {
@@ -80,10 +101,10 @@ impl Delivery {
             let failed = matches!(delivered, Delivered::Failed(_));
             // A runner that has gone needs no answer.
             if self.delivered.send(delivered).is_err() || failed {
-                return Ok(());
+                return !failed;
             }
         }
-        self.sink.finish().await
+        true
     }
 
     async fn deliver(&mut self, jobs: &mut Vec<Job>) -> Result<Vec<Done>, AdapterError> {
@@ -300,7 +321,8 @@ async fn write(
     positions: &[Positions],
 ) -> Result<Vec<Refused>, AdapterError> {
     for outputs in writing {
-        if !outputs.is_empty() {
+        // Positions are told apart by what was written with them.
+        if !outputs.is_empty() || !positions.is_empty() {
             sink.write(Outputs::clone(outputs)).await?;
         }
     }

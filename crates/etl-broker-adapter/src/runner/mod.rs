@@ -9,7 +9,8 @@
 //!
 //! **What fails.** A failure that passes ([`AdapterError::is_retryable`]) is waited out with growing pauses, and [`Status`] says what is waited
 //! for. A source that fails for good ends the run as if it had ended, and its error is reported once all that it gave is safe. A
-//! sink that fails for good ends the run at once: nothing more can be made safe, nothing more is acknowledged, and what was in flight is given back.
+//! sink that fails for good ends the run at once: nothing more can be made safe, nothing more is acknowledged, and what was in flight is given back. However a run ends, its sinks are
+//! [finished](Sink::finish), as what they confirmed was acknowledged.
 
 mod backoff;
 mod delivery;
@@ -150,12 +151,7 @@ impl Runner {
         {
             tracing::warn!(%error, "what was in flight could not be given back; it comes again later");
         }
-        let finished = if ended.is_ok() && left.is_empty() {
-            run.finish(tasks).await
-        } else {
-            tasks.into_iter().for_each(|task| task.abort());
-            Ok(())
-        };
+        let finished = run.finish(tasks, ended.is_ok() && left.is_empty()).await;
         let closed = run.source.close().await;
         let ended = ended?;
         finished?;

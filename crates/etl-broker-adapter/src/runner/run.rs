@@ -53,6 +53,8 @@ pub(super) struct Run {
     from_sinks: mpsc::UnboundedReceiver<Delivered>,
     to_sink: Option<mpsc::UnboundedSender<Job>>,
     to_letters: Option<mpsc::UnboundedSender<Job>>,
+    /// Tells sinks that what they have not confirmed is given up.
+    give_up: watch::Sender<bool>,
     /// Partitions of which something became safe.
     touched: HashSet<PartitionKey>,
     /// The source failed, and is tried again then.
@@ -61,11 +63,15 @@ pub(super) struct Run {
 
 pub(super) type Tasks = Vec<JoinHandle<Result<(), AdapterError>>>;
 
+/// How long a sink may take to finish what it has confirmed, where the rest was given up.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 impl Run {
     pub(super) fn begin(runner: Runner) -> (Self, Tasks) {
         let (processed, from_engine) = mpsc::unbounded_channel();
         let (delivered, from_sinks) = mpsc::unbounded_channel();
         let (sink, dead_letters) = runner.sinks;
+        let give_up = watch::Sender::new(false);
         let mut tasks = Vec::new();
         let mut start = |role, sink, letters| {
             let (jobs, queue) = mpsc::unbounded_channel();
@@ -78,6 +84,7 @@ impl Run {
                 backoff: runner.options.backoff,
                 status: runner.status.clone(),
                 topic: runner.options.dead_letter_topic.clone(),
+                give_up: give_up.subscribe(),
             };
             tasks.push(tokio::spawn(delivery.run()));
             jobs
@@ -98,6 +105,7 @@ impl Run {
             from_sinks,
             to_sink: Some(to_sink),
             to_letters,
+            give_up,
             touched: HashSet::new(),
             pull_failed: None,
         };
@@ -157,14 +165,27 @@ impl Run {
         Ok(ended.unwrap_or(Ok(Ended::AtTheEnd)))
     }
 
-    /// Lets the sinks' tasks finish.
-    pub(super) async fn finish(&mut self, tasks: Tasks) -> Result<(), AdapterError> {
+    /// Lets the sinks' tasks finish: `all` that they have, or only what is confirmed.
+    pub(super) async fn finish(&mut self, tasks: Tasks, all: bool) -> Result<(), AdapterError> {
         self.to_sink = None;
         self.to_letters = None;
-        for task in tasks {
-            task.await.map_err(engine_failed)??;
+        self.give_up.send_replace(!all);
+        let until = (!all).then(|| Instant::now() + LAST_WORDS);
+        let mut finished = Ok(());
+        for mut task in tasks {
+            let ended = tokio::select! {
+                ended = &mut task => ended.map_err(engine_failed).flatten(),
+                () = self::until(until), if until.is_some() => {
+                    task.abort();
+                    Err(AdapterError::new(
+                        AdapterErrorKind::Unavailable,
+                        "a sink did not finish in time: what it had confirmed may not be on its disk",
+                    ))
+                }
+            };
+            finished = finished.and(ended);
         }
-        Ok(())
+        finished
     }
 
     /// Notes when to try a source again that failed, or answers the error if that is of no use.

@@ -83,6 +83,7 @@ async fn a_run_is_opened_by_its_urls() {
         dead_letters: None,
         create: false,
         max_line_bytes: 1 << 20,
+        dead_letter_topic: Default::default(),
     };
     let opened = open(&urls(url("/out?exactly-once=true")))
         .await

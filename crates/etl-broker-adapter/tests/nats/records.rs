@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use etl_broker_adapter::{Sink, Source};
+use etl_broker_adapter::embedded::{Append, Log, OpenOptions};
+use etl_broker_adapter::{Ended, RunUrls, Runner, RunnerOptions, Sink, Source, open};
 use etl_orchestrator::Record;
 
-use crate::desk::{self, LONG, numbered, outputs, pull, pull_within, record};
+use crate::desk::{self, LONG, Worker, numbered, outputs, pull, pull_within, record};
 use crate::nats_server::NatsServer;
 
 /// Both servers carry everything that a record may have and NATS can carry.
@@ -266,4 +267,66 @@ async fn what_is_given_back_comes_again_in_its_order() {
     let back = pull(&mut source, 4).await;
     let numbers: Vec<u64> = back.iter().map(|item| desk::number(record(item))).collect();
     assert_eq!(numbers, [5, 9, 13, 17]);
+}
+
+/// A stream that is deleted and made again has other records under the same numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_made_again_repeats_no_message_ids() {
+    let Some(server) = NatsServer::start("a NATS stream that is made again") else {
+        return;
+    };
+    let (from, to) = (
+        server.url("IN?subject=orders.>"),
+        server.url("OUT?prefix=out"),
+    );
+    desk::write(&from, numbered(0..20)).await;
+    let worker = Worker::start(&from, &to).await;
+    desk::contents(&to, 20).await;
+    worker.stop().await.expect("no error");
+    let client = async_nats::connect(server.address()).await;
+    let jetstream = async_nats::jetstream::new(client.expect("a connection"));
+    jetstream.delete_stream("IN").await.expect("deleted");
+    desk::write(&from, numbered(20..40)).await;
+    let worker = Worker::start(&from, &to).await;
+    let records = desk::contents(&to, 40).await;
+    desk::all_once(&records, 40);
+    worker.stop().await.expect("no error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_made_again_repeats_no_message_ids() {
+    let Some(server) = NatsServer::start("a folder that is made again, sent to NATS") else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("log");
+    let to = server.url("OUT?prefix=out");
+    for first in [0, 10] {
+        let log = Log::open(&dir, OpenOptions { create: true }).expect("opens");
+        let records: Vec<Record> = numbered(first..first + 10).collect();
+        let append = Append {
+            records: records.iter().collect(),
+            ..Append::default()
+        };
+        log.commit(&append).expect("commits");
+        drop(log);
+        let urls = RunUrls {
+            from: format!("embedded:{}", dir.display())
+                .parse()
+                .expect("a URL"),
+            to: to.parse().expect("a URL"),
+            dead_letters: None,
+            create: true,
+            max_line_bytes: 1 << 20,
+            dead_letter_topic: Default::default(),
+        };
+        let opened = open(&urls).await.expect("opens");
+        let (source, sink) = (opened.source, opened.sink);
+        let options = RunnerOptions::default();
+        let runner = Runner::new(desk::engine(), source, sink, None, options);
+        assert_eq!(runner.run().await.expect("runs"), Ended::AtTheEnd);
+        std::fs::remove_dir_all(&dir).expect("is removed");
+    }
+    let records = desk::contents(&to, 20).await;
+    desk::all_once(&records, 20);
 }

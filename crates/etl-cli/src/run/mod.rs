@@ -125,6 +125,7 @@ impl<'a> Run<'a> {
             dead_letters: options.dead_letters.clone(),
             create: options.create,
             max_line_bytes: usize::try_from(options.max_line_bytes).unwrap_or(usize::MAX),
+            dead_letter_topic: dead_letter_topic.clone(),
         })
         .await?;
         let total_bytes = opened.source.total_bytes();

@@ -13,6 +13,8 @@ mod inspect;
 mod matching;
 mod metrics;
 #[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "nats")]
 #[path = "../../../etl-broker-adapter/tests/support/nats_server.rs"]
 mod nats_server;
 mod running;

@@ -41,6 +41,7 @@ pub(super) struct Pump {
     connection: Connection,
     shown: String,
     stream: String,
+    created: i128,
     consumer: String,
     prefix: Option<String>,
     limits: Limits,
@@ -84,6 +85,7 @@ impl Pump {
         connection: Connection,
         url: &NatsUrl,
         info: Info,
+        created: i128,
         shared: Arc<Shared>,
     ) -> Result<Self, AdapterError> {
         let unavailable = |error: async_nats::SubscribeError| {
@@ -125,6 +127,7 @@ impl Pump {
         Ok(Self {
             shown: url.to_string(),
             stream: info.stream_name.clone(),
+            created,
             consumer: info.name.clone(),
             prefix: url.prefix.clone(),
             limits,
@@ -264,7 +267,7 @@ impl Pump {
         }
         state.arrive(Arrived {
             sequence,
-            partition: partition(&self.stream, &message.subject),
+            partition: partition(&self.stream, self.created, &message.subject),
             record,
             redelivered,
             reply,

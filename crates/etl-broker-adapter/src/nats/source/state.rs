@@ -282,6 +282,13 @@ impl State {
         }
     }
 
+    /// The same, of a stream that was made then.
+    pub(super) fn move_floor(&mut self, created: i128, floor: u64) {
+        if self.created == Some(created) {
+            self.set_floor(floor);
+        }
+    }
+
     /// Whom to tell that work goes on: those that were last heard of before `then`.
     pub(super) fn in_progress(&mut self, then: Instant) -> Vec<Subject> {
         let now = Instant::now();
