@@ -4,10 +4,13 @@
 //! milliseconds, and the ratio is taken round by round: a machine that slows down slows both, so the ratio holds where neither figure does. A
 //! target on a machine that was too noisy to judge is neither met nor missed; the report says so.
 //!
-//! [`measure`] runs the rounds, [`statistics`] condenses them, [`report`] prints, [`document`] writes and reads JSON.
+//! [`measure`] runs the rounds, [`pin`] keeps them on one processor, [`statistics`] condenses them, [`report`] prints, [`document`] writes and reads
+//! JSON, [`compare`] says what became of an earlier run's figures.
 
+pub mod compare;
 pub mod document;
 pub mod measure;
+pub mod pin;
 pub mod report;
 pub mod statistics;
 
@@ -48,6 +51,9 @@ pub struct Row {
     pub beside: String,
     /// Subject over floor, each round with its own.
     pub ratio: Option<Summary>,
+    /// The same of the medians of single calls. Most calls are shorter than what a program is given of a processor at once, so that others, who make
+    /// rounds longer, do not reach this.
+    pub call_ratio: Option<f64>,
     /// Nanoseconds of single calls (of a whole batch, where the variant has batches): p50, p99, p99.9.
     pub call_ns: [f64; 3],
     /// The share of the time in which other programs ran in this one's place.
@@ -67,6 +73,13 @@ pub struct Figure {
     pub value: f64,
     /// What it should be at most.
     pub most: Option<f64>,
+}
+
+impl Figure {
+    /// Whether it is no more than it should be; None where nothing is said of that.
+    pub fn is_met(&self) -> Option<bool> {
+        self.most.map(|most| self.value <= most)
+    }
 }
 
 impl Row {
@@ -92,8 +105,23 @@ impl Row {
         })
     }
 
-    /// Whether the target is met; None where there is none, or where the machine was too noisy to tell.
+    /// Whether anything is said of what it should reach.
+    pub fn has_target(&self) -> bool {
+        self.target != Target::default() || self.figures.iter().any(|figure| figure.most.is_some())
+    }
+
+    /// Whether the target is met, and what its figures should be at most; None where there is no target, or where the machine was too noisy to tell.
     pub fn is_met(&self) -> Option<bool> {
+        let figures = self.figures.iter().filter_map(Figure::is_met);
+        self.judge(self.of_target().chain(figures))
+    }
+
+    /// The same of the target alone, without the figures, which are judged one by one where they are printed.
+    pub fn is_met_in_time(&self) -> Option<bool> {
+        self.judge(self.of_target())
+    }
+
+    fn of_target(&self) -> impl Iterator<Item = bool> {
         let Target {
             ratio,
             records_per_second,
@@ -104,10 +132,15 @@ impl Row {
             records_per_second.map(|least| self.records_per_second() >= least),
             ns_per_record.map(|most| self.subject.median <= most),
         ];
-        if self.doubt().is_some() || checks.iter().all(Option::is_none) {
+        checks.into_iter().flatten()
+    }
+
+    fn judge(&self, checks: impl Iterator<Item = bool>) -> Option<bool> {
+        let mut checks = checks.peekable();
+        if self.doubt().is_some() || checks.peek().is_none() {
             return None;
         }
-        Some(checks.into_iter().flatten().all(|met| met))
+        Some(checks.all(|met| met))
     }
 }
 
@@ -117,6 +150,7 @@ pub struct Bench {
     scenario: String,
     rows: Vec<Row>,
     floor: bool,
+    pin: bool,
 }
 
 impl Bench {
@@ -127,6 +161,7 @@ impl Bench {
             scenario: String::new(),
             rows: Vec::new(),
             floor: true,
+            pin: false,
         }
     }
 
@@ -136,9 +171,10 @@ impl Bench {
         self
     }
 
-    /// The variants that follow belong to this scenario.
-    pub fn start(&mut self, scenario: &str) {
+    /// The variants that follow belong to this scenario. `pin` keeps them on one processor, which is for work that this thread does itself.
+    pub fn start(&mut self, scenario: &str, pin: bool) {
         scenario.clone_into(&mut self.scenario);
+        self.pin = pin;
     }
 
     /// Measures a variant against its floor. Both closures make one call, which takes `records` records.
@@ -153,21 +189,22 @@ impl Bench {
         if !self.floor {
             return self.alone(variant, records, target, subject);
         }
-        let (subject, floor) = measure::in_turns(self.time, &mut subject, &mut floor);
+        let (subject, floor) = measure::in_turns(self.time, self.pin, &mut subject, &mut floor);
         let ratios: Vec<f64> = subject
             .rounds
             .iter()
             .zip(&floor.rounds)
             .map(|(subject, floor)| subject / floor)
             .collect();
+        let median = |measured: &Measured| statistics::quantile(&measured.calls, 0.5);
+        let call_ratio = median(&subject) / median(&floor);
         let floor = Summary::of(&per_record(&floor.rounds, records));
         self.keep(
             variant,
             records,
             target,
             &subject,
-            Some(floor),
-            Some(Summary::of(&ratios)),
+            Some((floor, Summary::of(&ratios), call_ratio)),
         );
     }
 
@@ -199,8 +236,8 @@ impl Bench {
         target: Target,
         mut subject: impl FnMut(),
     ) {
-        let subject = measure::alone(self.time, &mut subject);
-        self.keep(variant, records, target, &subject, None, None);
+        let subject = measure::alone(self.time, self.pin, &mut subject);
+        self.keep(variant, records, target, &subject, None);
     }
 
     /// Keeps a variant that its scenario measured itself: nanoseconds a record in all, those of each, and the share of the time that others
@@ -211,7 +248,7 @@ impl Bench {
             calls: calls.to_vec(),
             waited,
         };
-        self.keep(variant, 1, Target::default(), &measured, None, None);
+        self.keep(variant, 1, Target::default(), &measured, None);
     }
 
     /// What a scenario that measures itself may take for a variant.
@@ -241,9 +278,12 @@ impl Bench {
         records: usize,
         target: Target,
         subject: &Measured,
-        floor: Option<Summary>,
-        ratio: Option<Summary>,
+        floor: Option<(Summary, Summary, f64)>,
     ) {
+        let (floor, ratio, call_ratio) = match floor {
+            Some((floor, ratio, calls)) => (Some(floor), Some(ratio), Some(calls)),
+            None => (None, None, None),
+        };
         self.rows.push(Row {
             scenario: self.scenario.clone(),
             variant: variant.to_owned(),
@@ -251,6 +291,7 @@ impl Bench {
             floor,
             beside: "floor".to_owned(),
             ratio,
+            call_ratio,
             call_ns: [0.5, 0.99, 0.999].map(|share| statistics::quantile(&subject.calls, share)),
             waited: subject.waited,
             target,
@@ -275,6 +316,7 @@ mod tests {
             floor: None,
             beside: "floor".to_owned(),
             ratio: ratios.map(Summary::of),
+            call_ratio: None,
             call_ns: [0.0; 3],
             waited: 0.0,
             target,
@@ -314,6 +356,21 @@ mod tests {
         let steady_ratio_on_a_drifting_machine =
             row(&[100.0, 200.0, 300.0], Some(&[1.5; 3]), ratio(2.0));
         assert_eq!(steady_ratio_on_a_drifting_machine.is_met(), Some(true));
+    }
+
+    #[test]
+    fn a_figure_that_has_a_bound_is_part_of_the_target() {
+        let figure = |value| Figure {
+            name: "p99 µs".to_owned(),
+            value,
+            most: Some(50.0),
+        };
+        let with = |value| Row {
+            figures: vec![figure(value)],
+            ..row(&[100.0; 9], None, Target::default())
+        };
+        assert_eq!(with(49.0).is_met(), Some(true));
+        assert_eq!(with(51.0).is_met(), Some(false));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod chaos;
 mod demo;
 mod fuzz;
 mod generator;
+mod guard;
 mod guests;
 mod layers;
 mod memcheck;
@@ -17,6 +18,7 @@ mod metadata;
 mod miri;
 mod plot;
 mod process;
+mod profile;
 mod soak;
 mod test;
 mod tidy;
@@ -51,7 +53,9 @@ enum Chore {
     Test(test::Arguments),
     /// Run the benchmark scenarios, each beside its floor
     Bench(bench::Arguments),
-    /// Draw what the bench measured of topic rules: cost against their number
+    /// Say where the time of a scenario goes: a flame graph, or counts of instructions
+    Profile(profile::Arguments),
+    /// Draw what the bench measured: cost against what grows
     Plot(plot::Arguments),
     /// Compare with the plain definitions, and feed any bytes, for long
     Fuzz(fuzz::Arguments),
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         Chore::Guests(arguments) => guests::run(&arguments),
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Profile(arguments) => profile::run(&arguments),
         Chore::Plot(arguments) => plot::run(&arguments),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Miri(arguments) => miri::run(&arguments),

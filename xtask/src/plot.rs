@@ -1,63 +1,185 @@
-//! `cargo xtask plot`: draws what `cargo xtask bench --scenario filter --json FILE` measured, cost against number of rules, as SVG.
+//! `cargo xtask plot`: draws what `cargo xtask bench --json FILE` measured as one thing grows, as SVG.
 //!
-//! A variant `N rules` is a point of ours; `N rules, beside …` one of what it was measured beside. Both axes are logarithmic, so a straight line upwards
-//! is a cost that grows with the rules and a flat one is what the engine is for.
+//! A variant whose name begins with a number is a point of ours; what it was measured beside is another line. Both axes are logarithmic, so a straight line
+//! upwards is a cost that grows with what grows, and a flat one is what is hoped for.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 /// Options of `cargo xtask plot`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  cargo xtask plot docs/record/filter.json crates/etl-filter/cost.svg"
+    long_about = "Draw what the bench measured: cost against what grows\n\n\
+                  With a folder in place of the drawing, every scenario of the record that can be drawn becomes SCENARIO.svg there.",
+    after_help = "Examples:\n  cargo xtask plot docs/record/filter.json crates/etl-filter/cost.svg\n  \
+                  cargo xtask bench --scenario growth --json growth.json && cargo xtask plot growth.json docs/images"
 )]
 pub struct Arguments {
     /// What `cargo xtask bench --json` wrote
     record: PathBuf,
-    /// The drawing
+    /// The drawing, or a folder for all that the record has
     svg: PathBuf,
+    /// What to draw
+    #[arg(long, value_name = "NAME", default_value = "filter_uncached")]
+    scenario: String,
 }
+
+/// A scenario that can be drawn.
+struct Drawn {
+    scenario: &'static str,
+    title: &'static str,
+    /// What grows.
+    grows: &'static str,
+    /// The name of our line.
+    ours: &'static str,
+    /// The figure that is drawn in place of time, and the unit in which it stands.
+    figure: Option<&'static str>,
+}
+
+const DRAWN: [Drawn; 8] = [
+    Drawn {
+        scenario: "filter_uncached",
+        title: "Which rules match this topic? Time a topic, against the number of rules",
+        grows: "rules",
+        ours: "etl-filter",
+        figure: None,
+    },
+    Drawn {
+        scenario: "growth_value_bytes",
+        title: "Time a record, against the size of its value",
+        grows: "bytes of the value",
+        ours: "engine",
+        figure: None,
+    },
+    Drawn {
+        scenario: "growth_stages",
+        title: "Time a record, against the number of stages",
+        grows: "stages of one module each",
+        ours: "engine",
+        figure: None,
+    },
+    Drawn {
+        scenario: "growth_pipelines",
+        title: "Time a record, against the number of pipelines, of which one applies",
+        grows: "pipelines",
+        ours: "engine",
+        figure: None,
+    },
+    Drawn {
+        scenario: "growth_batch",
+        title: "Time a record, against the records of a batch",
+        grows: "records in a batch",
+        ours: "engine",
+        figure: None,
+    },
+    Drawn {
+        scenario: "growth_lanes",
+        title: "Time a record, against the number of lanes",
+        grows: "lanes",
+        ours: "engine",
+        figure: None,
+    },
+    Drawn {
+        scenario: "growth_modules",
+        title: "Resident memory, against the number of modules, one instance of each",
+        grows: "modules",
+        ours: "resident",
+        figure: Some("MiB resident"),
+    },
+    Drawn {
+        scenario: "growth_instances",
+        title: "Resident memory, against the number of instances of one module",
+        grows: "instances",
+        ours: "resident",
+        figure: Some("MiB resident"),
+    },
+];
 
 /// Runs the chore.
 pub fn run(arguments: &Arguments) -> Result<(), String> {
     let path = arguments.record.display();
     let text = std::fs::read_to_string(&arguments.record)
         .map_err(|error| format!("cannot read {path}: {error}"))?;
-    let record = serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))?;
-    let lines = lines(&record);
+    let record: Value = serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))?;
+    if arguments.svg.is_dir() {
+        let mut count = 0;
+        for drawn in &DRAWN {
+            let lines = lines(&record, drawn);
+            if !lines.is_empty() {
+                let svg = arguments.svg.join(format!("{}.svg", drawn.scenario));
+                save(&svg, drawn, &lines)?;
+                println!("{}", svg.display());
+                count += 1;
+            }
+        }
+        return if count > 0 {
+            Ok(())
+        } else {
+            Err(format!("{path} holds nothing that can be drawn"))
+        };
+    }
+    let wanted = &arguments.scenario;
+    let drawn = DRAWN
+        .iter()
+        .find(|drawn| drawn.scenario == wanted)
+        .ok_or_else(|| {
+            let known: Vec<&str> = DRAWN.iter().map(|drawn| drawn.scenario).collect();
+            format!(
+                "`{wanted}` cannot be drawn; these can: {}",
+                known.join(", ")
+            )
+        })?;
+    let lines = lines(&record, drawn);
     if lines.is_empty() {
         return Err(format!(
-            "{path} holds nothing of `filter_uncached`: `cargo xtask bench --scenario filter --json {path}` writes it"
+            "{path} holds nothing of `{wanted}`: `cargo xtask bench --scenario {wanted} --json {path}` writes it"
         ));
     }
-    std::fs::write(&arguments.svg, draw(&lines))
-        .map_err(|error| format!("cannot write {}: {error}", arguments.svg.display()))
+    save(&arguments.svg, drawn, &lines)
 }
 
-/// By name, points of number of rules and nanoseconds.
+fn save(svg: &Path, drawn: &Drawn, lines: &Lines) -> Result<(), String> {
+    std::fs::write(svg, draw(drawn, lines))
+        .map_err(|error| format!("cannot write {}: {error}", svg.display()))
+}
+
+/// By name, points of how much there is and what it costs.
 type Lines = BTreeMap<String, Vec<(f64, f64)>>;
 
-fn lines(record: &Value) -> Lines {
+fn lines(record: &Value, drawn: &Drawn) -> Lines {
     let mut lines = Lines::new();
-    for row in record["results"].as_array().into_iter().flatten() {
-        if row["scenario"] != "filter_uncached" {
+    let rows = record["results"].as_array().into_iter().flatten();
+    for (index, row) in rows.enumerate() {
+        if row["scenario"] != drawn.scenario {
             continue;
         }
         let variant = row["variant"].as_str().unwrap_or_default();
-        let (count, rest) = variant.split_once(" rules").unwrap_or((variant, ""));
-        let Ok(rules) = count.parse::<f64>() else {
+        let (count, rest) = variant.split_once(' ').unwrap_or((variant, ""));
+        let Ok(count) = count.parse::<f64>() else {
             continue;
         };
-        let (name, figure) = match rest.strip_prefix(", beside ") {
-            Some(other) => (other.trim_start_matches("a "), &row["floor_ns"]),
-            None => ("etl-filter", &row["ns_per_record"]),
+        let details = record["details"].get(index).unwrap_or(row);
+        let mut add = |name: &str, figure: Option<f64>| {
+            // A logarithmic axis has no place for nothing.
+            if let Some(figure) = figure.filter(|figure| *figure > 0.0) {
+                let points = lines.entry(name.to_owned()).or_default();
+                points.push((count, figure));
+            }
         };
-        if let Some(nanoseconds) = figure.as_f64() {
-            let points = lines.entry(name.to_owned()).or_default();
-            points.push((rules, nanoseconds));
+        if let Some(wanted) = drawn.figure {
+            let figures = details["figures"].as_array().into_iter().flatten();
+            let found = figures.filter(|figure| figure["name"] == wanted);
+            found.for_each(|figure| add(drawn.ours, figure["value"].as_f64()));
+        } else if let Some((_, other)) = rest.split_once(", beside ") {
+            // Ours has a variant of its own here.
+            add(other.trim_start_matches("a "), row["floor_ns"].as_f64());
+        } else {
+            add(drawn.ours, row["ns_per_record"].as_f64());
+            let beside = details["beside"].as_str().unwrap_or("floor");
+            add(beside, row["floor_ns"].as_f64());
         }
     }
     lines
@@ -110,14 +232,19 @@ impl Axis {
     }
 }
 
-fn draw(lines: &Lines) -> String {
+fn draw(drawn: &Drawn, lines: &Lines) -> String {
+    let label = |cost: f64| match drawn.figure {
+        None => time(cost),
+        Some(_) => mebibytes(cost),
+    };
     let points = || lines.values().flatten();
     let x = Axis::over(points().map(|point| point.0), LEFT, WIDTH - RIGHT);
     let y = Axis::over(points().map(|point| point.1), HEIGHT - BOTTOM, TOP);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n\
-         <text x=\"{LEFT}\" y=\"22\" font-size=\"15\">Which rules match this topic? Time a topic, against the number of rules</text>\n"
+         <text x=\"{LEFT}\" y=\"22\" font-size=\"15\">{}</text>\n",
+        drawn.title
     );
     // Writing to a string cannot fail.
     for tick in x.ticks() {
@@ -136,18 +263,19 @@ fn draw(lines: &Lines) -> String {
             "<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#ddd\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             LEFT - 6.0,
             at + 4.0,
-            time(tick).replace(".0 ", " ")
+            label(tick).replace(".0 ", " ")
         );
     }
     let _ = writeln!(
         svg,
-        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">rules</text>",
+        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
         (LEFT + WIDTH - RIGHT) / 2.0,
-        HEIGHT - 12.0
+        HEIGHT - 12.0,
+        drawn.grows
     );
     // Ours first, so that it has the first style whatever the others are called.
     let mut names: Vec<&String> = lines.keys().collect();
-    names.sort_by_key(|name| *name != "etl-filter");
+    names.sort_by_key(|name| *name != drawn.ours);
     // Names come last, with a rim that keeps the lines behind them from making them unreadable.
     let mut labels = String::new();
     for (name, (colour, dashes)) in names.into_iter().zip(STYLES.iter().cycle()) {
@@ -175,7 +303,7 @@ fn draw(lines: &Lines) -> String {
                 "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\" stroke=\"white\" stroke-width=\"4\" paint-order=\"stroke\">{name}, {}</text>",
                 x.at(last.0) + 8.0,
                 y.at(last.1) + 4.0,
-                time(last.1)
+                label(last.1)
             );
         }
     }
@@ -204,9 +332,45 @@ fn time(nanoseconds: f64) -> String {
     }
 }
 
+fn mebibytes(mebibytes: f64) -> String {
+    match mebibytes {
+        ..1.0 => format!("{:.0} KiB", mebibytes * 1024.0),
+        1.0..10.0 => format!("{mebibytes:.1} MiB"),
+        10.0..1e4 => format!("{mebibytes:.0} MiB"),
+        _ => format!("{:.0} GiB", mebibytes / 1024.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn drawn(scenario: &str) -> &'static Drawn {
+        DRAWN
+            .iter()
+            .find(|drawn| drawn.scenario == scenario)
+            .expect("it can be drawn")
+    }
+
+    #[test]
+    fn a_floor_is_a_line_and_a_figure_can_take_the_place_of_time() {
+        let record = serde_json::json!({
+            "results": [
+                { "scenario": "growth_stages", "variant": "2 stages", "ns_per_record": 200.0, "floor_ns": 100.0 },
+                { "scenario": "growth_modules", "variant": "16 modules", "ns_per_record": 1.0, "floor_ns": null },
+            ],
+            "details": [
+                { "beside": "floor", "figures": [] },
+                { "beside": null, "figures": [{ "name": "MiB resident", "value": 0.5 }, { "name": "other", "value": 7.0 }] },
+            ],
+        });
+        let stages = lines(&record, drawn("growth_stages"));
+        assert_eq!(stages["engine"], [(2.0, 200.0)]);
+        assert_eq!(stages["floor"], [(2.0, 100.0)]);
+        let memory = lines(&record, drawn("growth_modules"));
+        assert_eq!(memory["resident"], [(16.0, 0.5)]);
+        assert!(draw(drawn("growth_modules"), &memory).contains("resident, 512 KiB"));
+    }
 
     #[test]
     fn ours_and_others_are_lines_of_their_own() {
@@ -216,10 +380,11 @@ mod tests {
             { "scenario": "filter_uncached", "variant": "1000000 rules", "ns_per_record": 2_000.0 },
             { "scenario": "pass_through", "variant": "100 rules", "ns_per_record": 1.0 },
         ] });
-        let lines = lines(&record);
+        let drawn = drawn("filter_uncached");
+        let lines = lines(&record, drawn);
         assert_eq!(lines["etl-filter"], [(100.0, 200.0), (1e6, 2_000.0)]);
         assert_eq!(lines["linear scan"], [(100.0, 9_000.0)]);
-        let svg = draw(&lines);
+        let svg = draw(drawn, &lines);
         assert!(svg.contains("1,000,000") && svg.contains("linear scan, 9.0 µs"));
         assert_eq!(svg.matches("<circle").count(), 3);
     }

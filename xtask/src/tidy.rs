@@ -74,6 +74,7 @@ const PAGES: &[&str] = &[
     "abi",
     "semantics",
     "operations",
+    "performance",
     "decisions",
 ];
 

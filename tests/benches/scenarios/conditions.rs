@@ -63,6 +63,39 @@ pub fn run(bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
+/// The conditions on a payload of so many bytes, the fields last, as a call that says whether they hold.
+pub fn evaluation(bytes: usize) -> Result<impl FnMut() -> bool, String> {
+    let (set, group) = conditions()?;
+    let payload = payload(bytes, true);
+    let mut scratch = ConditionScratch::new();
+    Ok(move || {
+        scratch.begin_record(0);
+        set.evaluate(group, black_box(&payload), &mut scratch)
+    })
+}
+
+/// The condition that a field of this payload is greater than ten, as a call that says whether it holds.
+pub fn one(field: &str, payload: &[u8]) -> Result<impl FnMut() -> bool, String> {
+    let mut builder = ConditionSetBuilder::new();
+    let group = builder.add(vec![Condition::new(
+        ConditionKind::payload(field),
+        Operator::GreaterThan,
+        10,
+    )]);
+    let set = builder.build().map_err(|error| error.to_string())?;
+    let payload = Payload(payload.to_vec());
+    let mut scratch = ConditionScratch::new();
+    let mut holds = move || {
+        scratch.begin_record(0);
+        set.evaluate(group, black_box(&payload), &mut scratch)
+    };
+    if holds() {
+        Ok(holds)
+    } else {
+        Err("the condition does not hold".to_owned())
+    }
+}
+
 struct Payload(Vec<u8>);
 
 impl RecordView for Payload {

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use etl_config::{LoadOptions, load_text};
-use etl_orchestrator::{Lane, Options, Orchestrator, Record};
+use etl_orchestrator::{Lane, Options, Orchestrator, Outcome, Progress, Record, TransformFor};
 
 use crate::{floor, workload};
 
@@ -17,11 +17,22 @@ pub struct Engine {
 impl Engine {
     /// Starts it, with the modules that `cargo xtask guests` built.
     pub fn start(configuration: &str) -> Result<Self, String> {
-        let options = LoadOptions::isolated().modules_dir(floor::modules_dir());
-        let loaded = load_text("scenario.toml", configuration, &options)
+        Self::with_options(configuration, Options::default())
+    }
+
+    /// Starts it with functions of this program in the place of modules.
+    pub fn native(configuration: &str, transforms: TransformFor) -> Result<Self, String> {
+        let mut options = Options::default();
+        options.transforms = Some(transforms);
+        Self::with_options(configuration, options)
+    }
+
+    fn with_options(configuration: &str, options: Options) -> Result<Self, String> {
+        let load_options = LoadOptions::isolated().modules_dir(floor::modules_dir());
+        let loaded = load_text("scenario.toml", configuration, &load_options)
             .map_err(|report| report.to_string())?;
         let orchestrator =
-            Orchestrator::start(loaded, Options::default()).map_err(|report| report.to_string())?;
+            Orchestrator::start(loaded, options).map_err(|report| report.to_string())?;
         Ok(Self {
             lane: orchestrator.lane(),
             _orchestrator: orchestrator,
@@ -38,11 +49,23 @@ impl Engine {
         black_box(self.lane.process_batch(black_box(records)));
     }
 
+    /// The same, and what became of them.
+    pub fn outcomes(&mut self, records: &[Arc<Record>]) -> Result<Vec<Outcome>, String> {
+        let progress = self.lane.process_batch(records);
+        let outcomes = progress.into_iter().map(Progress::done);
+        outcomes
+            .collect::<Option<_>>()
+            .ok_or_else(|| "a record waits for a retry".to_owned())
+    }
+
     /// Whether the work is done at all: each record must come out once, without one byte for each stage.
     pub fn copies(&mut self, stages: usize) -> Result<(), String> {
-        let records = workload::records(workload::BATCH);
-        for (record, progress) in records.iter().zip(self.lane.process_batch(&records)) {
-            let outcome = progress.done().ok_or("a record waits for a retry")?;
+        self.copies_all(&workload::records(workload::BATCH), stages)
+    }
+
+    /// The same of these records.
+    pub fn copies_all(&mut self, records: &[Arc<Record>], stages: usize) -> Result<(), String> {
+        for (record, outcome) in records.iter().zip(self.outcomes(records)?) {
             match &outcome.outputs[..] {
                 [output] if *output.value() == record.value[..record.value.len() - stages] => {}
                 _ => return Err(format!("not every stage copied the record: {outcome:?}")),

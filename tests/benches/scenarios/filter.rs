@@ -4,7 +4,7 @@
 //! Beside it, in turns, what else one would do, up to the number of rules at which it can still be built in seconds and in a gigabyte.
 
 #[path = "../../../crates/etl-filter/tests/support/workload.rs"]
-mod workload;
+pub mod workload;
 
 use std::cell::Cell;
 use std::hint::black_box;

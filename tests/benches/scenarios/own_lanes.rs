@@ -90,6 +90,28 @@ pub fn async_batch(bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
+/// The same with so many lanes, each beside one lane: `growth_lanes`.
+pub fn growth(bench: &mut Bench, counts: &[usize]) -> Result<(), String> {
+    let configuration = workload::pipeline("single", 1, "");
+    let one = start(&configuration, 1)?;
+    let records = workload::records(ASYNC_BATCH * (UNDER_WAY + 1));
+    let batches: Vec<&[Arc<Record>]> = records.chunks(ASYNC_BATCH).collect();
+    for &lanes in counts {
+        let many = start(&configuration, lanes)?;
+        let (mut flow_of_many, mut flow_of_one) =
+            (Flow::start(&many, &batches)?, Flow::start(&one, &batches)?);
+        bench.against_floor(
+            &format!("{lanes} lanes"),
+            ASYNC_BATCH,
+            Target::default(),
+            || flow_of_many.next(),
+            || flow_of_one.next(),
+        );
+        bench.floor_is("one lane");
+    }
+    Ok(())
+}
+
 type Outcomes = Pin<Box<dyn Future<Output = Result<Vec<Outcome>, ProcessError>> + Send>>;
 
 /// A caller that always has so many batches under way.

@@ -66,11 +66,7 @@ fn stages(bench: &mut Bench, condition: &str, target: Target) -> Result<(), Stri
 /// One pipeline among a thousand applies; what it is compared with is that pipeline alone.
 pub fn thousand_pipelines(bench: &mut Bench) -> Result<(), String> {
     let applies = workload::pipeline("single", 1, "");
-    let mut many = applies.clone();
-    for number in 1..1_000 {
-        let other = workload::pipeline(&format!("other-{number}"), 1, "");
-        many.push_str(&other.replace(workload::TOPIC, &format!("plant.{number}.temperature")));
-    }
+    let many = workload::one_of(1_000);
     let (mut engine, mut alone) = (Engine::start(&many)?, Engine::start(&applies)?);
     engine.copies(1)?;
     let records = workload::records(BATCH);

@@ -14,8 +14,8 @@ use etl_tests::bench::{Bench, Target};
 
 use crate::floor::{self, Floor};
 
-/// Kernels, each about 100 µs of work: name, further fields, and what a call does.
-const KERNELS: [(&str, &str, &str); 5] = [
+/// Kernels, each 4 to 70 µs of work: name, further fields, and what a call does.
+pub const KERNELS: [(&str, &str, &str); 5] = [
     (
         "sum of bytes",
         "",
@@ -168,10 +168,12 @@ pub fn interrupt_overhead(bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
+/// Writes to three pages; the host's frame is on the fourth.
+pub const FOUR_PAGES: &str = "(i32.store (i32.const 8) (i32.const 1)) (i32.store (i32.const 8200) (i32.const 1)) (i32.store (i32.const 131072) (i32.const 1))";
+
 /// `isolation_record`: a guest that writes to four pages is put back after every record; beside it one that is not.
 pub fn isolation_record(bench: &mut Bench) -> Result<(), String> {
-    let pages = "(i32.store (i32.const 8) (i32.const 1)) (i32.store (i32.const 8200) (i32.const 1)) (i32.store (i32.const 131072) (i32.const 1))";
-    let bytes = kernel("", pages)?;
+    let bytes = kernel("", FOUR_PAGES)?;
     let pool = pool(MemoryLayout::Reserved)?;
     let mut cleaned = Lane::new(&pool, &bytes, Isolation::Record)?;
     let mut kept = Lane::new(&pool, &bytes, Isolation::Instance)?;

@@ -35,6 +35,30 @@ pub fn pipeline(id: &str, stages: usize, condition: &str) -> String {
     text
 }
 
+/// Of so many pipelines the first applies; the others are of other topics.
+pub fn one_of(pipelines: usize) -> String {
+    let applies = pipeline("single", 1, "");
+    let mut text = applies.clone();
+    for number in 1..pipelines {
+        let other = applies.replace("single", &format!("other-{number}"));
+        text.push_str(&other.replace(TOPIC, &format!("plant.{number}.temperature")));
+    }
+    text
+}
+
+/// So many records with values of so many bytes, which are no JSON where they are short.
+pub fn records_of(count: usize, bytes: usize) -> Vec<Arc<Record>> {
+    let record = |number: usize| {
+        let mut value = value(number);
+        value.resize(bytes, b' ');
+        Arc::new(Record {
+            offset: number as u64,
+            ..Record::new(TOPIC, value)
+        })
+    };
+    (0..count).map(record).collect()
+}
+
 /// So many records, no two alike.
 pub fn records(count: usize) -> Vec<Arc<Record>> {
     let record = |number: usize| {

@@ -2,9 +2,11 @@
 //!
 //! A call can be as short as the clock itself, so throughput is timed over rounds of many calls and single calls are timed apart, a few hundred
 //! after each round, less what reading the clock costs. Subject and floor take turns, and the order swaps with every round, so that neither
-//! always runs on the caches the other left.
+//! always runs on the caches the other left. While it is measured a thread stays on one processor, unless the scenario's work is done by others.
 
 use std::time::{Duration, Instant};
+
+use super::pin::Pinned;
 
 const ROUND: Duration = Duration::from_millis(8);
 const WARM_UP: Duration = Duration::from_millis(100);
@@ -22,12 +24,14 @@ pub struct Measured {
     pub waited: f64,
 }
 
-/// Measures both for about this time together, after a warm-up.
+/// Measures both for about this time together, after a warm-up; on one processor, if `pin` says so.
 pub fn in_turns(
     time: Duration,
+    pin: bool,
     subject: &mut impl FnMut(),
     floor: &mut impl FnMut(),
 ) -> (Measured, Measured) {
+    let _pinned = pin.then(Pinned::here);
     let clock = clock_cost();
     let (subject_calls, floor_calls) = (calls_for_a_round(subject), calls_for_a_round(floor));
     let (mut of_subject, mut of_floor) = (Measured::default(), Measured::default());
@@ -47,8 +51,9 @@ pub fn in_turns(
     (of_subject, of_floor)
 }
 
-/// Measures one for about this time, after a warm-up.
-pub fn alone(time: Duration, subject: &mut impl FnMut()) -> Measured {
+/// Measures one for about this time, after a warm-up; on one processor, if `pin` says so.
+pub fn alone(time: Duration, pin: bool, subject: &mut impl FnMut()) -> Measured {
+    let _pinned = pin.then(Pinned::here);
     let clock = clock_cost();
     let calls = calls_for_a_round(subject);
     let mut measured = Measured::default();
@@ -133,15 +138,21 @@ mod tests {
     /// Judged by the median of single calls: they are too short for other programs to run in between, whatever the machine does.
     #[test]
     fn three_times_the_work_takes_three_times_as_long() {
-        let (triple, single) =
-            in_turns(Duration::from_millis(300), &mut || work(3), &mut || work(1));
+        let (triple, single) = in_turns(
+            Duration::from_millis(300),
+            true,
+            &mut || work(3),
+            &mut || {
+                work(1);
+            },
+        );
         let ratio = quantile(&triple.calls, 0.5) / quantile(&single.calls, 0.5);
         assert!((2.4..3.6).contains(&ratio), "{ratio}");
     }
 
     #[test]
     fn both_run_equally_many_rounds_however_little_time_there_is() {
-        let (subject, floor) = in_turns(Duration::ZERO, &mut || work(1), &mut || work(2));
+        let (subject, floor) = in_turns(Duration::ZERO, false, &mut || work(1), &mut || work(2));
         assert_eq!(
             (subject.rounds.len(), floor.rounds.len()),
             (LEAST_ROUNDS, LEAST_ROUNDS)
@@ -154,7 +165,7 @@ mod tests {
                 .all(|ns| *ns > 0.0)
         );
         assert_eq!(
-            alone(Duration::ZERO, &mut || work(1)).rounds.len(),
+            alone(Duration::ZERO, false, &mut || work(1)).rounds.len(),
             LEAST_ROUNDS
         );
     }

@@ -3,9 +3,13 @@
 use std::fmt::Write;
 
 use super::Row;
+use super::compare::{self, Change, Finding};
 use super::document::{Circumstances, Earlier};
 
 const BAR: usize = 40;
+/// A bar of the table at the end, and the ratio at which it is full.
+const TABLE_BAR: usize = 16;
+const TABLE_FULL: f64 = 4.0;
 
 /// How to print.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,12 +28,23 @@ impl Style {
     }
 }
 
-/// The first lines: where, when, and whether anything else was running.
-pub fn heading(circumstances: &Circumstances, style: Style) -> String {
+/// The first lines: where, when, whether measuring stays on one processor, and whether anything else was running.
+pub fn heading(
+    circumstances: &Circumstances,
+    pinned: &Result<String, String>,
+    style: Style,
+) -> String {
     let mut text = format!(
         "{}, commit {}\n",
         circumstances.machine, circumstances.commit
     );
+    let _ = match pinned {
+        Ok(processor) => writeln!(
+            text,
+            "measured on processor {processor}, where one thread does the work"
+        ),
+        Err(reason) => writeln!(text, "not pinned to a processor: {reason}"),
+    };
     let processors =
         std::thread::available_parallelism().map_or(1.0, |number| usize::from(number) as f64);
     match circumstances.load {
@@ -83,8 +98,8 @@ pub fn row(row: &Row, earlier: &[Earlier], style: Style) -> String {
     let _ = writeln!(text, "{}", verdict(row, style));
     for figure in &row.figures {
         let _ = write!(text, "  {}: {:.2}", figure.name, figure.value);
-        if let Some(most) = figure.most {
-            let met = if figure.value <= most {
+        if let (Some(most), Some(met)) = (figure.most, figure.is_met()) {
+            let met = if met {
                 style.paint("32", "met")
             } else {
                 style.paint("31", "missed")
@@ -93,11 +108,8 @@ pub fn row(row: &Row, earlier: &[Earlier], style: Style) -> String {
         }
         text.push('\n');
     }
-    if let Some(before) = earlier
-        .iter()
-        .find(|before| before.scenario == row.scenario && before.variant == row.variant)
-    {
-        let _ = writeln!(text, "  {}", comparison(row, before));
+    if let Some(before) = compare::find(row, earlier) {
+        let _ = writeln!(text, "  {}", comparison(row, before, style));
     }
     text
 }
@@ -107,7 +119,7 @@ fn verdict(row: &Row, style: Style) -> String {
     if target.is_empty() {
         return String::new();
     }
-    match row.is_met() {
+    match row.is_met_in_time() {
         Some(true) => format!("  target {target}: {}", style.paint("32", "met")),
         Some(false) => format!("  target {target}: {}", style.paint("31", "missed")),
         None => {
@@ -139,31 +151,71 @@ fn wanted(row: &Row) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn comparison(row: &Row, before: &Earlier) -> String {
-    let change = (row.subject.median / before.ns_per_record - 1.0) * 100.0;
-    let note = if change.abs() <= row.subject.spread() * 100.0 {
-        ", within the spread"
-    } else {
-        ""
+fn comparison(row: &Row, before: &Earlier, style: Style) -> String {
+    let change = Change::of(row, before);
+    let what = match before.ratio {
+        Some(ratio) if change.by_ratio => format!("{:.2} × {}", ratio.median, row.beside),
+        _ => format!("{} a record", time(before.ns.median)),
     };
+    let finding = match change.finding() {
+        Finding::Worse => style.paint("31", "worse than noise"),
+        Finding::Better => style.paint("32", "better than noise"),
+        Finding::Noise => "within noise".to_owned(),
+    };
+    format!(
+        "before: {what}, now {:.3} times that ({:.3} to {:.3}): {finding}",
+        change.times, change.low, change.high
+    )
+}
+
+/// All variants, one line each.
+pub fn table(rows: &[Row], style: Style) -> String {
+    let name = |row: &Row| format!("{} / {}", row.scenario, row.variant);
+    let width = rows
+        .iter()
+        .map(|row| name(row).chars().count())
+        .max()
+        .unwrap_or(0);
     let mut text = format!(
-        "before: {} a record, now {change:+.1} %{note}",
-        time(before.ns_per_record)
+        "\n{:<width$}  {:>11}  {:>9}  times what it is beside\n",
+        "", "records/s", "a record"
     );
-    if let (Some(before), Some(now)) = (before.ratio, &row.ratio) {
-        let _ = write!(
-            text,
-            "; {before:.2} × {}, now {:.2}",
-            row.beside, now.median
+    for row in rows {
+        let ratio = row.ratio.as_ref().map_or(String::new(), |ratio| {
+            let share = ratio.median / TABLE_FULL;
+            let bar = format!("{:<TABLE_BAR$}", bar_of(share, TABLE_BAR));
+            format!(
+                "{} {:.2} × {}",
+                style.paint("36", &bar),
+                ratio.median,
+                row.beside
+            )
+        });
+        let judged = match row.is_met() {
+            Some(true) => style.paint("32", "met"),
+            Some(false) => style.paint("31", "missed"),
+            None if row.has_target() => style.paint("33", "not judged"),
+            None => String::new(),
+        };
+        let line = format!(
+            "{:<width$}  {:>11}  {:>9}  {ratio}  {judged}",
+            name(row),
+            count(row.records_per_second()),
+            time(row.subject.median),
         );
+        let _ = writeln!(text, "{}", line.trim_end());
     }
     text
 }
 
 /// A bar of eighths of a column.
 fn bar(share: f64) -> String {
+    bar_of(share, BAR)
+}
+
+fn bar_of(share: f64, width: usize) -> String {
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    let eighths = (share.clamp(0.0, 1.0) * (BAR * 8) as f64).round() as usize;
+    let eighths = (share.clamp(0.0, 1.0) * (width * 8) as f64).round() as usize;
     format!("{}{}", "█".repeat(eighths / 8), PARTS[eighths % 8])
 }
 
@@ -189,8 +241,17 @@ fn count(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::document::Middle;
     use crate::bench::statistics::Summary;
     use crate::bench::{Figure, Target};
+
+    fn alike(figure: f64) -> Middle {
+        Middle {
+            low: figure,
+            median: figure,
+            high: figure,
+        }
+    }
 
     #[test]
     fn a_variant_reads_as_a_sentence_a_picture_and_a_verdict() {
@@ -201,6 +262,7 @@ mod tests {
             floor: Some(Summary::of(&[100.0; 4])),
             beside: "floor".to_owned(),
             ratio: Some(Summary::of(&[1.5; 4])),
+            call_ratio: Some(1.5),
             call_ns: [148.0, 210.0, 12_345.0],
             waited: 0.0,
             target: Target {
@@ -217,8 +279,8 @@ mod tests {
         let before = Earlier {
             scenario: "single_module".to_owned(),
             variant: "per record".to_owned(),
-            ns_per_record: 120.0,
-            ratio: Some(1.2),
+            ns: alike(120.0),
+            ratio: Some(alike(1.2)),
         };
         let printed = row(&measured, &[before], Style::default());
         let expected = "
@@ -228,9 +290,14 @@ single_module / per record  6.67 M records/s, 150 ns a record (± 0 %)
   floor   ██████████████████████████▋ 100 ns
   1.50 × floor (middle half of the rounds: 1.50 to 1.50)  target ≤ 2.00 × floor, ≥ 3.50 M records/s: met
   bytes a rule: 60.54  target ≤ 64: met
-  before: 120 ns a record, now +25.0 %; 1.20 × floor, now 1.50
+  before: 1.20 × floor, now 1.250 times that (1.250 to 1.250): worse than noise
 ";
         assert_eq!(printed, expected);
+        let expected = "
+                              records/s   a record  times what it is beside
+single_module / per record       6.67 M     150 ns  ██████           1.50 × floor  met
+";
+        assert_eq!(table(&[measured], Style::default()), expected);
     }
 
     #[test]
@@ -242,6 +309,7 @@ single_module / per record  6.67 M records/s, 150 ns a record (± 0 %)
             floor: None,
             beside: "floor".to_owned(),
             ratio: None,
+            call_ratio: None,
             call_ns: [1.0; 3],
             waited: 0.0,
             target: Target {
