@@ -29,5 +29,5 @@ pub use http::Limits;
 pub use openapi::document as openapi;
 pub use routes::{RouteInfo, routes};
 pub use server::{Admin, AdminError, AdminOptions};
-pub use site::{Asked, Host};
+pub use site::{Asked, Host, Process};
 pub use tls::{TlsFiles, certificate_digest};

@@ -175,12 +175,55 @@ fn map(values: Value) -> Value {
     json!({ "type": "object", "additionalProperties": values })
 }
 
+/// The answer of `/api/v1/statistics`.
+fn statistics() -> Value {
+    let text = || json!({ "type": "string" });
+    let count = || json!({ "type": "integer", "minimum": 0 });
+    let maybe_count = || json!({ "type": ["integer", "null"], "minimum": 0 });
+    let maybe_number = || json!({ "type": ["number", "null"], "minimum": 0 });
+    let one_of = |names: &[&str]| json!({ "type": "string", "enum": names });
+    let timed = |mut more: Value| {
+        more["timed"] = count();
+        for quantile in ["p50_seconds", "p95_seconds", "p99_seconds", "p999_seconds"] {
+            more[quantile] = maybe_number();
+        }
+        object(more)
+    };
+    let pipeline = timed(json!({
+        "records_in": count(), "records_out": count(), "forwarded": count(), "stopped": count(), "dropped": count(),
+        "dead_lettered": count(), "dead_letter_copies": count(), "skipped": count(), "conflicts": count(),
+        "dead_letters_by_kind": map(count()),
+        "stages": list(timed(json!({ "priority": count() }))),
+    }));
+    let module = timed(json!({
+        "records_in": count(), "records_out": count(), "kept": count(), "changed": count(), "dropped": count(),
+        "failed": count(), "not_selected": count(), "dead_lettered": count(), "errors_by_kind": map(count()),
+        "instances": count(), "instances_allowed": count(), "memory_bytes": count(),
+        "cache_hits": count(), "cache_misses": count(),
+    }));
+    object(json!({
+        "generation": count(), "time_unix_ms": count(), "ready": { "type": "boolean" }, "state": one_of(&["ok", "degraded"]),
+        "lanes": count(),
+        "records_in": count(), "records_out": count(), "passed_through": count(), "dropped": count(), "emitted": count(),
+        "dead_lettered": count(), "stopped": count(), "skipped": count(), "retries": count(),
+        "in_flight_records": count(), "in_flight_bytes": count(), "waiting_by_class": list(count()), "retrying": count(),
+        "reloads": count(), "reloads_refused": count(),
+        "instances": count(), "instances_created": count(), "instance_memory_bytes": count(),
+        "instance_memory_limit_bytes": maybe_count(), "process_memory_bytes": maybe_count(),
+        "process_cpu_seconds": maybe_number(),
+        "pipelines": map(pipeline),
+        "modules": map(module),
+        "circuits": list(object(json!({
+            "pipeline": text(), "module": text(), "state": one_of(&["Closed", "HalfOpen", "Open"]),
+        }))),
+    }))
+}
+
 fn schemas() -> Value {
     let text = || json!({ "type": "string" });
     let maybe_text = || json!({ "type": ["string", "null"] });
     let count = || json!({ "type": "integer", "minimum": 0 });
     let maybe_count = || json!({ "type": ["integer", "null"], "minimum": 0 });
-    let maybe_number = || json!({ "type": ["number", "null"], "minimum": 0 });
     let truth = || json!({ "type": "boolean" });
     let texts = || list(text());
     let one_of = |names: &[&str]| json!({ "type": "string", "enum": names });
@@ -232,24 +275,7 @@ fn schemas() -> Value {
         "Session": object(json!({
             "name": text(), "role": one_of(&["viewer", "operator", "admin"]), "pipelines": texts(),
         })),
-        "Stats": object(json!({
-            "generation": count(), "records_in": count(), "records_out": count(), "passed_through": count(),
-            "dropped": count(), "emitted": count(), "dead_lettered": count(),
-            "in_flight_records": count(), "in_flight_bytes": count(), "waiting_by_class": list(count()),
-            "retrying": count(), "reloads": count(), "reloads_refused": count(),
-            "instances": count(), "instance_memory_bytes": count(),
-            "pipelines": map(object(json!({
-                "entered": count(), "forwarded": count(), "stopped": count(), "dropped": count(),
-                "dead_lettered": count(), "p50_seconds": maybe_number(), "p99_seconds": maybe_number(),
-            }))),
-            "modules": map(object(json!({
-                "kept": count(), "changed": count(), "dropped": count(), "failed": count(),
-                "p50_seconds": maybe_number(), "p99_seconds": maybe_number(),
-            }))),
-            "circuits": list(object(json!({
-                "pipeline": text(), "module": text(), "state": one_of(&["Closed", "HalfOpen", "Open"]),
-            }))),
-        })),
+        "Statistics": statistics(),
         "Pipelines": object(json!({
             "generation": count(),
             "pipelines": list(object(json!({

@@ -7,6 +7,7 @@ pub(crate) mod explain;
 pub(crate) mod generations;
 pub(crate) mod modules;
 pub(crate) mod pipelines;
+pub(crate) mod statistics;
 pub(crate) mod watching;
 
 use etl_config::{Edit, Loaded, Problem, Report};

@@ -6,7 +6,7 @@
 use crate::access::Role;
 use crate::call::Call;
 use crate::http::Answer;
-use crate::operations::{explain, generations, modules, pipelines, watching};
+use crate::operations::{explain, generations, modules, pipelines, statistics, watching};
 use crate::site::Site;
 
 /// Runs on a thread that may block.
@@ -173,8 +173,8 @@ pub(crate) const ROUTES: &[Route] = routes! {
         "Who the caller is, and what they may do.";
     "GET" "/api/v1/health", VIEWER, Listed, Takes::Nothing, &[] => "Health", watching::health,
         "Whether all is well, and what is not.";
-    "GET" "/api/v1/stats", VIEWER, Listed, Takes::Nothing, &[] => "Stats", watching::stats,
-        "What went through since the start, by pipeline and by module.";
+    "GET" "/api/v1/statistics", VIEWER, Listed, Takes::Nothing, &[] => "Statistics", statistics::get,
+        "What went through since the start, by pipeline, stage and module, and what is held now.";
     "GET" "/api/v1/pipelines", VIEWER, Listed, Takes::Nothing, &[] => "Pipelines", pipelines::list,
         "Every pipeline, in the order in which they run.";
     "GET" "/api/v1/pipelines/{id}", VIEWER, Pipeline, Takes::Nothing, &[] => "Pipeline", pipelines::get,

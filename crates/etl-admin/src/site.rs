@@ -42,6 +42,20 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// What is wrong with the record.
     fn explain(&self, asked: Asked<'_>) -> Result<String, String>;
+
+    /// What the process takes of the machine.
+    fn process(&self) -> Process {
+        Process::default()
+    }
+}
+
+/// What a process takes of the machine, as far as that can be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Process {
+    /// Memory that is in RAM.
+    pub resident_memory_bytes: Option<u64>,
+    /// Processor time, user and system, since it began.
+    pub cpu_seconds: Option<f64>,
 }
 
 /// What [`Host::explain`] is asked for.

@@ -1,9 +1,6 @@
-//! How it is doing: probes, metrics, health, figures; and who is asking.
+//! How it is doing: probes, metrics, health; and who is asking.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use etl_orchestrator::{Counts, Health, Histogram, ModuleTotals, PipelineTotals, Reason};
+use etl_orchestrator::{Health, Reason};
 use serde_json::{Value, json};
 
 use super::tagged;
@@ -74,10 +71,10 @@ fn reasons(health: &Health) -> Value {
 }
 
 /// The modules that pipelines within a caller's reach use.
-struct Reachable(Option<Vec<String>>);
+pub(super) struct Reachable(Option<Vec<String>>);
 
 impl Reachable {
-    fn new(site: &Site, call: &Call) -> Self {
+    pub(super) fn new(site: &Site, call: &Call) -> Self {
         let everything = call
             .identity
             .as_ref()
@@ -91,93 +88,8 @@ impl Reachable {
         }))
     }
 
-    fn module(&self, id: &str) -> bool {
+    pub(super) fn module(&self, id: &str) -> bool {
         let Some(modules) = &self.0 else { return true };
         modules.iter().any(|module| module == id)
     }
-}
-
-pub(crate) fn stats(site: &Site, call: &Call) -> Result<Answer, Answer> {
-    let stats = site.orchestrator.stats();
-    let reach = Reachable::new(site, call);
-    let Counts {
-        totals,
-        pipelines,
-        modules,
-        ..
-    } = &stats.counts;
-    let pipelines: BTreeMap<_, _> = pipelines
-        .iter()
-        .filter(|(id, _)| call.reaches(id))
-        .map(|(id, totals)| (id.to_string(), pipeline(totals)))
-        .collect();
-    let modules: BTreeMap<_, _> = modules
-        .iter()
-        .filter(|(id, _)| reach.module(id))
-        .map(|(id, totals)| (id.to_string(), module(totals)))
-        .collect();
-    let circuits: Vec<Value> = stats
-        .circuits
-        .iter()
-        .filter(|circuit| call.reaches(&circuit.pipeline))
-        .map(|circuit| {
-            json!({
-                "pipeline": &*circuit.pipeline,
-                "module": &*circuit.module,
-                "state": format!("{:?}", circuit.state),
-            })
-        })
-        .collect();
-    let value = json!({
-        "generation": stats.generation,
-        "records_in": totals.records_in,
-        "records_out": totals.records_out,
-        "passed_through": totals.passed_through,
-        "dropped": totals.dropped,
-        "emitted": totals.emitted,
-        "dead_lettered": totals.dead_lettered,
-        "in_flight_records": stats.queue.in_flight_records,
-        "in_flight_bytes": stats.queue.in_flight_bytes,
-        "waiting_by_class": stats.queue.waiting,
-        "retrying": stats.queue.retrying,
-        "reloads": stats.reloads,
-        "reloads_refused": stats.reloads_refused,
-        "instances": stats.instances,
-        "instance_memory_bytes": stats.instance_memory_bytes,
-        "pipelines": pipelines,
-        "modules": modules,
-        "circuits": circuits,
-    });
-    Ok(tagged(stats.generation, &value))
-}
-
-fn pipeline(totals: &PipelineTotals) -> Value {
-    let [forwarded, stopped, dropped, dead_lettered] = totals.outcomes().map(|(_, count)| count);
-    json!({
-        "entered": totals.entered,
-        "forwarded": forwarded,
-        "stopped": stopped,
-        "dropped": dropped,
-        "dead_lettered": dead_lettered,
-        "p50_seconds": seconds(&totals.duration, 0.5),
-        "p99_seconds": seconds(&totals.duration, 0.99),
-    })
-}
-
-fn module(totals: &ModuleTotals) -> Value {
-    json!({
-        "kept": totals.kept,
-        "changed": totals.changed,
-        "dropped": totals.dropped,
-        "failed": totals.failed,
-        "p50_seconds": seconds(&totals.duration, 0.5),
-        "p99_seconds": seconds(&totals.duration, 0.99),
-    })
-}
-
-fn seconds(durations: &Histogram, quantile: f64) -> Option<f64> {
-    durations
-        .quantile(quantile)
-        .as_ref()
-        .map(Duration::as_secs_f64)
 }

@@ -45,7 +45,7 @@ const TABLE: &[(&str, &str, &str, Content, Statuses)] = &[
     ("GET", "/api/v1/openapi.json", "/api/v1/openapi.json", None, VIEWER),
     ("GET", "/api/v1/session", "/api/v1/session", None, VIEWER),
     ("GET", "/api/v1/health", "/api/v1/health", None, VIEWER),
-    ("GET", "/api/v1/stats", "/api/v1/stats", None, VIEWER),
+    ("GET", "/api/v1/statistics", "/api/v1/statistics", None, VIEWER),
     ("GET", "/api/v1/pipelines", "/api/v1/pipelines", None, VIEWER),
     ("GET", "/api/v1/pipelines/{id}", "/api/v1/pipelines/orders-eu", None, VIEWER),
     ("GET", "/api/v1/pipelines/{id}", "/api/v1/pipelines/payments", None, VIEWER_OF_ALL),
@@ -139,7 +139,7 @@ fn who_is_confined_is_told_of_nothing_else() {
     for target in [
         "/api/v1/pipelines",
         "/api/v1/modules",
-        "/api/v1/stats",
+        "/api/v1/statistics",
         "/api/v1/health",
         "/api/v1/explain?topic=orders.1",
     ] {

@@ -69,7 +69,7 @@ fn every_answer_is_as_described() {
         ("POST", "/api/v1/explain", "/api/v1/explain", Some((json, b"{}"))),
         ("GET", "/api/v1/explain", "/api/v1/explain?topic=a", None),
         ("GET", "/api/v1/explain", "/api/v1/explain", None),
-        ("GET", "/api/v1/stats", "/api/v1/stats", None),
+        ("GET", "/api/v1/statistics", "/api/v1/statistics", None),
         ("GET", "/api/v1/pipelines", "/api/v1/pipelines", None),
         ("PUT", "/api/v1/pipelines/{id}", "/api/v1/pipelines/new", Some((json, pipeline))),
         ("PUT", "/api/v1/pipelines/{id}", "/api/v1/pipelines/new", Some((json, b"{}"))),

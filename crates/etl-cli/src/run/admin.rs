@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use etl_admin::secrets::Key;
-use etl_admin::{Admin, AdminOptions, Asked, Host, TlsFiles};
+use etl_admin::{Admin, AdminOptions, Asked, Host, Process, TlsFiles};
 use etl_broker_adapter::line;
 use etl_config::{LoadOptions, Loaded, Report, SecretError, SecretSettings};
 use etl_orchestrator::Orchestrator;
@@ -54,6 +54,10 @@ impl Host for Program {
 
     fn metrics(&self) -> String {
         metrics::render(&self.recorder, &self.orchestrator)
+    }
+
+    fn process(&self) -> Process {
+        metrics::process_figures()
     }
 
     fn explain(&self, asked: Asked<'_>) -> Result<String, String> {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use etl_orchestrator::{Metric, Orchestrator};
 
 use crate::exit::Exit;
+pub use process::figures as process_figures;
 pub use recorder::Recorder;
 pub use run::Watched;
 use server::Server;

@@ -30,6 +30,14 @@ pub fn publish() {
     }
 }
 
+/// The present figures, for those who ask for them at once.
+pub fn figures() -> etl_admin::Process {
+    etl_admin::Process {
+        resident_memory_bytes: resident_bytes(),
+        cpu_seconds: cpu_seconds(),
+    }
+}
+
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The name of the program, in brackets, may hold anything; what comes after it does not.
