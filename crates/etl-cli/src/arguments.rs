@@ -10,6 +10,7 @@ use crate::matching::MatchOptions;
 use crate::redrive::RedriveOptions;
 use crate::replay::ReplayOptions;
 use crate::secret::{SecretArguments, SecretOptions};
+use crate::top::TopOptions;
 use crate::topics::{SendOptions, TailOptions, TopicsOptions};
 
 const EXAMPLES: &str = "\
@@ -64,6 +65,7 @@ pub enum Command {
     /// Look at the log of what was changed through the API
     #[command(subcommand)]
     Audit(AuditCommand),
+    Top(TopOptions),
     Topics(TopicsOptions),
     Send(SendOptions),
     Tail(TailOptions),

@@ -23,6 +23,7 @@ mod run;
 mod schema;
 mod secret;
 mod signing;
+mod top;
 mod topics;
 mod validate;
 
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Command::Secret(arguments) => secret::run(arguments),
         Command::Audit(AuditCommand::Verify(options)) => audit::verify(options),
         Command::Match(options) => matching::match_topics(options),
+        Command::Top(options) => top::top(options),
         Command::Topics(options) => topics::list(options),
         Command::Send(options) => topics::send(options),
         Command::Tail(options) => topics::tail(options),

@@ -161,13 +161,19 @@ fn a_run_is_watched_and_changed_while_records_flow() {
     let stats = running.json(&token, "GET", "/api/v1/statistics", None);
     assert_eq!(stats["pipelines"]["keeps"]["records_in"], 1, "{stats:#}");
     assert_eq!(stats["modules"]["keep"]["kept"], 1, "{stats:#}");
-    assert_eq!(stats["pipelines"]["keeps"]["stages"][0]["timed"], 1, "{stats:#}");
+    assert_eq!(
+        stats["pipelines"]["keeps"]["stages"][0]["timed"], 1,
+        "{stats:#}"
+    );
     assert!(
         stats["process_memory_bytes"].as_u64() > Some(1 << 20),
         "{stats:#}"
     );
     let wrong = token.replace(&token[30..34], "zzzz");
-    assert_eq!(running.ask(&wrong, "GET", "/api/v1/statistics", None).0, 401);
+    assert_eq!(
+        running.ask(&wrong, "GET", "/api/v1/statistics", None).0,
+        401
+    );
     let (_, stderr) = running.end();
     let secret = token.rsplit('_').next().expect("a secret");
     for hidden in [secret, &wrong, "Bearer", CANARY] {

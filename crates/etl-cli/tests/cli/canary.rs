@@ -2,13 +2,12 @@
 //!
 //! Its module is as careless as can be: it logs what it was given, counts by it, and fails every record with it as the reason.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::fs;
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::serving::{Run, ask};
 use crate::support::Desk;
 
 const CANARY: &str = "canary-5f1c9e77";
@@ -70,89 +69,6 @@ const REFUSES: &str = r#"(module
   (func (export "etl_init_v1") (param $ptr i32) (param $len i32) (result i64)
     (i64.or (i64.shl (i64.extend_i32_u (local.get $ptr)) (i64.const 32)) (i64.extend_i32_u (local.get $len))))
   (func (export "etl_process_v1") (param i32 i32) (result i64) (i64.const 0)))"#;
-
-/// A run that goes on, with what it says in files.
-struct Run {
-    child: Child,
-    api: String,
-    metrics: String,
-}
-
-impl Run {
-    fn start(desk: &Desk) -> Self {
-        let arguments = [
-            "run",
-            "etl.toml",
-            "--from",
-            "-",
-            "--to",
-            "file:out.ndjson",
-            "--dead-letters",
-            "file:failed.ndjson",
-            "--lanes",
-            "1",
-            "--admin",
-            "127.0.0.1:0",
-            "--metrics",
-            "127.0.0.1:0",
-            "--log",
-            "trace",
-        ];
-        let file = |name: &str| File::create(desk.path(name)).expect("a file");
-        let child = desk
-            .command(&arguments)
-            .stdin(Stdio::piped())
-            .stdout(file("stdout.log"))
-            .stderr(file("stderr.log"))
-            .spawn()
-            .expect("etl starts");
-        let mut run = Self {
-            child,
-            api: String::new(),
-            metrics: String::new(),
-        };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            let said = fs::read_to_string(desk.path("stderr.log")).expect("text");
-            let find = |before: &str| {
-                let mut lines = said.lines();
-                lines
-                    .find_map(|line| Some(line.strip_prefix(before)?.split('/').next()?.to_owned()))
-            };
-            if let (Some(api), Some(metrics)) =
-                (find("etl: API at http://"), find("etl: metrics at http://"))
-            {
-                (run.api, run.metrics) = (api, metrics);
-                return run;
-            }
-            assert!(Instant::now() < deadline, "it does not serve:\n{said}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Run {
-    /// A test that fails leaves nothing running.
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// One request; everything that came back.
-fn ask(address: &str, token: &str, line: &str, kind: &str, body: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).expect("connects");
-    write!(
-        stream,
-        "{line} HTTP/1.1\r\nhost: etl\r\nauthorization: Bearer {token}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    )
-    .expect("writes");
-    stream.write_all(body).expect("writes");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("an answer");
-    String::from_utf8_lossy(&answer).into_owned()
-}
 
 /// Every form in which a careless program could let a secret out.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
@@ -222,7 +138,19 @@ fn a_secret_is_found_nowhere_in_clear() {
     );
     let token = token.trim();
 
-    let mut run = Run::start(&desk);
+    let mut run = Run::start(
+        &desk,
+        &[
+            "--to",
+            "file:out.ndjson",
+            "--dead-letters",
+            "file:failed.ndjson",
+            "--metrics",
+            "127.0.0.1:0",
+            "--log",
+            "trace",
+        ],
+    );
     let mut stdin = run.child.stdin.take().expect("a pipe");
     for value in 0..50 {
         writeln!(stdin, r#"{{"topic":"t","value":{value}}}"#).expect("writes");

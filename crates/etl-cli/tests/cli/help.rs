@@ -34,6 +34,7 @@ fn help_texts() {
         ),
         ("audit-verify", &["audit", "verify", "--help"]),
         ("match", &["match", "--help"]),
+        ("top", &["top", "--help"]),
         ("topics", &["topics", "--help"]),
         ("send", &["send", "--help"]),
         ("tail", &["tail", "--help"]),

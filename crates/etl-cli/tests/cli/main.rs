@@ -19,6 +19,8 @@ mod nats;
 mod nats_server;
 mod running;
 mod secrets;
+mod serving;
 mod signing;
 mod support;
+mod top;
 mod topics;
