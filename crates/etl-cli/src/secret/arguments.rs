@@ -11,12 +11,12 @@ use etl_config::KeySource;
 /// Where secrets are, and where their key comes from
 #[derive(Debug, Clone, Default, Args)]
 pub struct SecretOptions {
-    /// The file of secrets that `${secret:NAME}` names [default: `file` under [secrets] of the
+    /// The file of secrets that `${secret:NAME}` names [default: `file` under `[secrets]` of the
     /// configuration, or etl.secrets beside it]
     #[arg(long, value_name = "FILE", env = "ETL_SECRETS", hide_env_values = true)]
     pub secrets: Option<PathBuf>,
 
-    /// Where its key comes from: file:PATH, env:NAME or command:COMMAND [default: `key` under [secrets]
+    /// Where its key comes from: file:PATH, env:NAME or command:COMMAND [default: `key` under `[secrets]`
     /// of the configuration, or the variable ETL_SECRET_KEY]
     #[arg(long, value_name = "SOURCE", value_parser = KeySourceParser)]
     pub secret_key: Option<KeySource>,
@@ -132,7 +132,7 @@ pub struct PlaceOptions {
     #[command(flatten)]
     pub secrets: SecretOptions,
 
-    /// The configuration whose [secrets] are meant [default: etl.toml, where there is one]
+    /// The configuration whose `[secrets]` are meant [default: etl.toml, where there is one]
     #[arg(long, value_name = "CONFIG")]
     pub config: Option<PathBuf>,
 }
