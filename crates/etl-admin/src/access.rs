@@ -9,7 +9,7 @@ mod scope;
 mod store;
 mod token;
 
-pub(crate) use gate::{Doubt, Gate};
+pub(crate) use gate::{Doubt, Gate, network};
 pub use scope::Scope;
 pub use store::{AccessError, Entry, NewEntry, Store};
 pub(crate) use store::{now, private as private_file, private_folder, replace};
@@ -62,6 +62,8 @@ impl std::str::FromStr for Role {
 /// A caller that was believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
+    /// The id of the token or certificate that was shown, which tells two of one name apart.
+    pub(crate) credential: String,
     pub(crate) name: String,
     pub(crate) role: Role,
     pub(crate) scope: Scope,

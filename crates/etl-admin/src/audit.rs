@@ -7,9 +7,10 @@
 //! | event | says |
 //! |---|---|
 //! | `started` | a process serves the API, from this generation on |
-//! | `begun` | a change is about to be made: who, from where, what, on which generation |
-//! | `done` | the change of the line `of` was made: the generation after it, and what differs |
-//! | `refused` | the change of the line `of` was not made, or an attempt was not let through, and why |
+//! | `begun` | a change, or redriving, is about to be made: who, by which credential, from where, what, on which generation |
+//! | `done` | what the line `of` began was done: the generation after it and what differs, or what was redriven |
+//! | `refused` | what the line `of` began was not done, or an attempt was not let through, and why |
+//! | `failed` | the disk, or a mistake in the program, broke what the line `of` began; if the configuration changed, `elsewhere` follows |
 //! | `interrupted` | the process ended between the line `of` and its answer: what runs now was loaded from files by another process |
 //! | `elsewhere` | the configuration was changed by other ways than the API |
 //! | `repaired` | half a line was at the end of the log, as after a power failure, and was cut off |
@@ -17,9 +18,11 @@
 mod difference;
 mod line;
 mod log;
+mod tail;
 mod verify;
 
 pub(crate) use difference::difference;
 pub use log::AuditError;
 pub(crate) use log::{Attempt, AuditLog};
+pub(crate) use tail::tail;
 pub use verify::{Finding, Verified, verify};

@@ -2,14 +2,19 @@
 
 use std::collections::HashMap;
 
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use etl_orchestrator::ChangeOptions;
 
 use crate::access::Identity;
+use crate::answer::Answer;
 use crate::audit::Attempt;
-use crate::http::{Answer, Head};
+use crate::reception::header;
 use crate::routes::{Kind, Route, Takes};
 
 /// A request that may be answered.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) identity: Option<Identity>,
     pub(crate) route: &'static Route,
@@ -17,8 +22,9 @@ pub(crate) struct Call {
     query: HashMap<&'static str, String>,
     pub(crate) content_type: Option<String>,
     expected_generation: Option<u64>,
-    from: String,
-    pub(crate) body: Vec<u8>,
+    /// Who tries what, for the audit log.
+    pub(crate) attempt: Attempt,
+    pub(crate) body: Bytes,
 }
 
 impl Call {
@@ -26,21 +32,22 @@ impl Call {
         route: &'static Route,
         parameters: HashMap<String, String>,
         identity: Option<Identity>,
-        head: &Head,
-        from: String,
+        parts: &Parts,
+        attempt: Attempt,
     ) -> Result<Self, Answer> {
         let mut query = HashMap::new();
-        for (name, value) in &head.query {
+        let asked = parts.uri.query().unwrap_or_default();
+        for (name, value) in form_urlencoded::parse(asked.as_bytes()) {
             let mut known = route.parameters();
             let Some(parameter) = known.find(|parameter| parameter.name == name) else {
                 let detail = format!("the parameter {name:?} is not known here");
                 return Err(Answer::problem(400, detail));
             };
-            if let Err(expected) = parameter.kind.check(value) {
+            if let Err(expected) = parameter.kind.check(&value) {
                 let detail = format!("{name} is {expected}, not {value:?}");
                 return Err(Answer::problem(400, detail));
             }
-            if query.insert(parameter.name, value.clone()).is_some() {
+            if query.insert(parameter.name, value.into_owned()).is_some() {
                 return Err(Answer::problem(400, format!("more than one {name}")));
             }
         }
@@ -49,7 +56,7 @@ impl Call {
             let detail = format!("the parameter {} is needed", missing.name);
             return Err(Answer::problem(400, detail));
         }
-        let content_type = head.header("content-type").map(|kind| {
+        let content_type = header(&parts.headers, "content-type")?.map(|kind| {
             let kind = kind.split(';').next().unwrap_or_default();
             kind.trim().to_ascii_lowercase()
         });
@@ -59,9 +66,9 @@ impl Call {
             parameters,
             query,
             content_type,
-            expected_generation: expected(head, route)?,
-            from,
-            body: Vec::new(),
+            expected_generation: expected(&parts.headers, route)?,
+            attempt,
+            body: Bytes::new(),
         };
         call.check_content_type()?;
         Ok(call)
@@ -93,6 +100,17 @@ impl Call {
         self.query.get(name).map(String::as_str)
     }
 
+    /// A parameter of the query that is a number.
+    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+        self.query(name)?.parse().ok()
+    }
+
+    /// Whether everything may be told of.
+    pub(crate) fn is_unconfined(&self) -> bool {
+        let mut identity = self.identity.iter();
+        identity.all(|identity| identity.scope.is_everything())
+    }
+
     /// Whether a pipeline may be told of.
     pub(crate) fn reaches(&self, pipeline: &str) -> bool {
         let mut identity = self.identity.iter();
@@ -121,50 +139,35 @@ impl Call {
         options
     }
 
+    /// The generation that the caller wants to be in force.
+    pub(crate) fn expected_generation(&self) -> Option<u64> {
+        self.expected_generation
+    }
+
+    /// The same call, whose change is to be made only to this generation.
+    pub(crate) fn expecting(&self, generation: u64) -> Self {
+        Self {
+            expected_generation: Some(generation),
+            ..self.clone()
+        }
+    }
+
+    /// The parameters of the path.
+    pub(crate) fn parameters(&self) -> &HashMap<String, String> {
+        &self.parameters
+    }
+
     /// Who did what, for the list of generations.
     fn cause(&self) -> String {
-        let name = self
-            .identity
-            .as_ref()
-            .map_or("somebody", |identity| &identity.name);
-        format!("{name}: {} {}", self.route.method, self.target())
-    }
-
-    /// Who tries what, for the audit log.
-    pub(crate) fn attempt(&self) -> Attempt {
-        let mut query: Vec<String> = self
-            .query
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        query.sort();
-        let mark = if query.is_empty() { "" } else { "?" };
-        Attempt {
-            who: self.identity.as_ref().map(|identity| identity.name.clone()),
-            role: self.identity.as_ref().map(|identity| identity.role.name()),
-            from: self.from.clone(),
-            what: format!(
-                "{} {}{mark}{}",
-                self.route.method,
-                self.target(),
-                query.join("&")
-            ),
-        }
-    }
-
-    /// The path that was asked for.
-    fn target(&self) -> String {
-        let mut target = self.route.path.to_owned();
-        for (name, value) in &self.parameters {
-            target = target.replace(&format!("{{{name}}}"), value);
-        }
-        target
+        let who = self.attempt.who.as_deref().unwrap_or("somebody");
+        let what = self.attempt.what.split('?').next().unwrap_or_default();
+        format!("{who}: {what}")
     }
 }
 
 /// The generation that `If-Match` asks for.
-fn expected(head: &Head, route: &Route) -> Result<Option<u64>, Answer> {
-    let Some(tag) = head.header("if-match").filter(|_| route.changes()) else {
+fn expected(headers: &HeaderMap, route: &Route) -> Result<Option<u64>, Answer> {
+    let Some(tag) = header(headers, "if-match")?.filter(|_| route.changes()) else {
         return Ok(None);
     };
     if tag == "*" {

@@ -3,8 +3,11 @@
 //! Operations run on threads that may block, and one change at a time. Each is a function of the site and the call, named in the table
 //! of `routes`.
 
+pub(crate) mod console;
 pub(crate) mod explain;
 pub(crate) mod generations;
+pub(crate) mod history;
+pub(crate) mod letters;
 pub(crate) mod modules;
 pub(crate) mod pipelines;
 pub(crate) mod statistics;
@@ -14,8 +17,8 @@ use etl_config::{Edit, Loaded, Problem, Report};
 use etl_orchestrator::{ChangeError, ChangeErrorKind, ChangeOptions, Changed};
 use serde_json::{Value, json};
 
+use crate::answer::Answer;
 use crate::call::Call;
-use crate::http::Answer;
 use crate::site::Site;
 
 /// How often a change is composed anew because another one came in between.
@@ -24,6 +27,10 @@ const ATTEMPTS: usize = 8;
 /// JSON that was true of a generation, which is its tag.
 fn tagged(generation: u64, value: &Value) -> Answer {
     Answer::json(value).header("etag", format!("\"{generation}\""))
+}
+
+fn changed_meanwhile() -> Answer {
+    Answer::problem(503, "the configuration has just changed")
 }
 
 /// What a change, or a trial of one, came to.
@@ -67,7 +74,7 @@ fn edit(
         let edits = site
             .orchestrator
             .read_configuration(generation, &compose)
-            .unwrap_or_else(|| Err(Answer::problem(503, "the configuration has just changed")))?;
+            .unwrap_or_else(|| Err(changed_meanwhile()))?;
         options.expected_generation = asked.or(Some(generation));
         let files = site.host.load_options();
         match site.orchestrator.edit(&edits, &files, &options) {

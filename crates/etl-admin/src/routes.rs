@@ -4,9 +4,11 @@
 //! here, so that a route cannot be added without saying who may use it.
 
 use crate::access::Role;
+use crate::answer::Answer;
 use crate::call::Call;
-use crate::http::Answer;
-use crate::operations::{explain, generations, modules, pipelines, statistics, watching};
+use crate::operations::{
+    console, explain, generations, history, letters, modules, pipelines, statistics, watching,
+};
 use crate::site::Site;
 
 /// Runs on a thread that may block.
@@ -74,15 +76,35 @@ pub(crate) enum Kind {
     OneOf(&'static [&'static str]),
 }
 
+/// What a route does to the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing.
+    None,
+    /// It changes the configuration, in one swap: it can be made to depend on a generation (`If-Match`).
+    Change,
+    /// It does something else that is written down.
+    Act,
+}
+
 impl Route {
-    /// Whether it changes anything. Everything that does can be tried (`dry_run`) and made to depend on a generation (`If-Match`).
+    /// What it does to the world. Whatever is not nothing can be tried (`dry_run`).
+    pub(crate) fn effect(&self) -> Effect {
+        match self.answers {
+            CHANGED => Effect::Change,
+            REDRIVEN => Effect::Act,
+            _ => Effect::None,
+        }
+    }
+
+    /// Whether it changes the configuration.
     pub(crate) fn changes(&self) -> bool {
-        self.answers == CHANGED
+        self.effect() == Effect::Change
     }
 
     /// Every parameter of its query.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &'static Parameter> {
-        let dry_run = self.changes().then_some(&DRY_RUN);
+        let dry_run = (self.effect() != Effect::None).then_some(&DRY_RUN);
         self.query.iter().chain(dry_run)
     }
 }
@@ -90,11 +112,14 @@ impl Route {
 /// The schema of what a change answers.
 pub(crate) const CHANGED: &str = "Changed";
 
+/// The schema of what redriving answers.
+pub(crate) const REDRIVEN: &str = "Redriven";
+
 const DRY_RUN: Parameter = Parameter {
     name: "dry_run",
     kind: Kind::Boolean,
     is_required: false,
-    summary: "Build and check everything, and change nothing.",
+    summary: "Look and check everything, and change nothing.",
 };
 
 const TOPIC: Parameter = Parameter {
@@ -138,6 +163,74 @@ const CANARY: &[Parameter] = &[
     },
 ];
 
+const fn optional(name: &'static str, kind: Kind, summary: &'static str) -> Parameter {
+    Parameter {
+        name,
+        kind,
+        is_required: false,
+        summary,
+    }
+}
+
+const LETTERS_TOPIC: Parameter = Parameter {
+    name: "topic",
+    kind: Kind::Text,
+    is_required: true,
+    summary: "The topic of dead letters.",
+};
+const LETTERS_MODULE: Parameter = optional(
+    "module",
+    Kind::Text,
+    "Only those that this module failed on.",
+);
+const LETTERS_KIND: Parameter = optional("kind", Kind::Text, "Only those of this kind of failure.");
+const LETTERS_SINCE: Parameter = optional(
+    "since",
+    Kind::Text,
+    "Only those that failed within this time: 90s, 30m, 12h, 7d.",
+);
+
+const SUMMARY: &[Parameter] = &[LETTERS_TOPIC, LETTERS_MODULE, LETTERS_KIND, LETTERS_SINCE];
+const BROWSE: &[Parameter] = &[
+    LETTERS_TOPIC,
+    LETTERS_MODULE,
+    LETTERS_KIND,
+    LETTERS_SINCE,
+    optional(
+        "limit",
+        Kind::Integer(1, 200),
+        "So many at the most; by default 50.",
+    ),
+    optional(
+        "before",
+        Kind::Text,
+        "Those after the one of this key; `next` of the page before.",
+    ),
+];
+const REDRIVE: &[Parameter] = &[
+    LETTERS_TOPIC,
+    LETTERS_MODULE,
+    LETTERS_KIND,
+    LETTERS_SINCE,
+    optional(
+        "attempts",
+        Kind::Integer(0, 1000),
+        "Send a record back so many times at the most, then park it; by default 3.",
+    ),
+];
+const AUDIT: &[Parameter] = &[
+    optional(
+        "limit",
+        Kind::Integer(1, 1000),
+        "So many at the most; by default 100.",
+    ),
+    optional(
+        "before",
+        Kind::Integer(1, u64::MAX),
+        "Those before the line of this number.",
+    ),
+];
+
 const VIEWER: Option<Role> = Some(Role::Viewer);
 const OPERATOR: Option<Role> = Some(Role::Operator);
 const ADMIN: Option<Role> = Some(Role::Admin);
@@ -161,6 +254,14 @@ macro_rules! routes {
 /// The table.
 #[rustfmt::skip]
 pub(crate) const ROUTES: &[Route] = routes! {
+    "GET" "/", None, Nothing, Takes::Nothing, &[] => "text/html", console::page,
+        "The console.";
+    "GET" "/console.css", None, Nothing, Takes::Nothing, &[] => "text/css", console::looks,
+        "Its looks.";
+    "GET" "/console.svg", None, Nothing, Takes::Nothing, &[] => "image/svg+xml", console::icon,
+        "Its sign.";
+    "GET" "/console/{file}", None, Nothing, Takes::Nothing, &[] => "text/javascript", console::program,
+        "Its program, a file for each view.";
     "GET" "/healthz", None, Nothing, Takes::Nothing, &[] => "text/plain", watching::alive,
         "Whether the process works.";
     "GET" "/readyz", None, Nothing, Takes::Nothing, &[] => "Ready", watching::ready,
@@ -217,6 +318,16 @@ pub(crate) const ROUTES: &[Route] = routes! {
         "What a generation changed.";
     "POST" "/api/v1/generations/{generation}/rollback", OPERATOR, Everything, Takes::Nothing, &[] => CHANGED, generations::roll_back,
         "Goes back to a configuration that is kept, with the bytes that its modules had.";
+    "GET" "/api/v1/dead-letters/topics", VIEWER, Nothing, Takes::Nothing, &[] => "DeadLetterTopics", letters::topics,
+        "The topics that hold dead letters.";
+    "GET" "/api/v1/dead-letters/summary", VIEWER, Listed, Takes::Nothing, SUMMARY => "DeadLetterSummary", letters::summary,
+        "What is the matter with dead letters, and how many there are of each.";
+    "GET" "/api/v1/dead-letters", VIEWER, Listed, Takes::Nothing, BROWSE => "DeadLetters", letters::browse,
+        "Dead letters with their reasons, the newest first; the records in them for operators only.";
+    "POST" "/api/v1/dead-letters/redrive", OPERATOR, Listed, Takes::Nothing, REDRIVE => REDRIVEN, letters::redrive,
+        "Sends dead letters back to the topics that they came from.";
+    "GET" "/api/v1/audit", ADMIN, Everything, Takes::Nothing, AUDIT => "AuditLines", history::audit,
+        "What was changed and what was refused, the newest first.";
 };
 
 /// A route, for those who check or describe them.

@@ -1,19 +1,27 @@
-//! From a request to an operation: which route, who asks, may they, and what they sent.
+//! What an operation works on, and what every change goes through: one at a time, written down before it and after it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use etl_config::{LoadOptions, Loaded, Report, SecretError};
 use etl_orchestrator::Orchestrator;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
-use crate::access::{Doubt, Gate, Identity, hex};
+use crate::access::{Gate, Identity, hex};
+use crate::answer::Answer;
 use crate::audit::{self, Attempt, AuditLog};
 use crate::call::Call;
-use crate::http::{Answer, Handler, Head, Limits, Peer};
-use crate::routes::{ROUTES, Reach, Route, Takes};
+use crate::dead_letters::DeadLetters;
+use crate::limits::Limits;
+use crate::routes::{Effect, Reach, Route};
 use crate::secrets::Key;
+
+/// How often a change is judged anew because another one came in between.
+const ATTEMPTS: usize = 8;
 
 /// What the program that runs the engine lends to the API.
 pub trait Host: Send + Sync + 'static {
@@ -43,6 +51,11 @@ pub trait Host: Send + Sync + 'static {
     /// What is wrong with the record.
     fn explain(&self, asked: Asked<'_>) -> Result<String, String>;
 
+    /// The dead letters of this run, where there can be any that are read again.
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        None
+    }
+
     /// What the process takes of the machine.
     fn process(&self) -> Process {
         Process::default()
@@ -71,9 +84,13 @@ pub enum Asked<'a> {
 pub(crate) struct Site {
     pub(crate) orchestrator: Arc<Orchestrator>,
     pub(crate) host: Box<dyn Host>,
-    gate: Gate,
-    limits: Limits,
-    router: matchit::Router<HashMap<&'static str, &'static Route>>,
+    pub(crate) gate: Gate,
+    pub(crate) limits: Limits,
+    /// Bytes of bodies that may be held, all together.
+    pub(crate) room: Arc<Semaphore>,
+    audit_folder: PathBuf,
+    /// One redriving at a time: two would send the same letters back twice.
+    pub(crate) redriving: Mutex<()>,
     /// One change at a time, and none once the end has begun.
     changes: Mutex<Changes>,
 }
@@ -92,31 +109,30 @@ impl Site {
         gate: Gate,
         limits: Limits,
         audit: AuditLog,
-    ) -> Result<Self, matchit::InsertError> {
-        let mut by_path: HashMap<&str, HashMap<&str, &Route>> = HashMap::new();
-        for route in ROUTES {
-            by_path
-                .entry(route.path)
-                .or_default()
-                .insert(route.method, route);
-        }
-        let mut router = matchit::Router::new();
-        for (path, methods) in by_path {
-            router.insert(path, methods)?;
-        }
+    ) -> Self {
+        let audit_folder = audit.folder().to_owned();
         let changes = Changes {
             is_closed: false,
             audit,
             known: orchestrator.generation(),
         };
-        Ok(Self {
+        Self {
             orchestrator,
             host,
             gate,
             limits,
-            router,
+            room: Arc::new(Semaphore::new(
+                limits.all_bodies_bytes.min(Semaphore::MAX_PERMITS),
+            )),
+            audit_folder,
+            redriving: Mutex::default(),
             changes: Mutex::new(changes),
-        })
+        }
+    }
+
+    /// Where the audit log is.
+    pub(crate) fn audit_folder(&self) -> &Path {
+        &self.audit_folder
     }
 
     /// Waits until the change that is being made is made, and lets no other begin.
@@ -161,69 +177,12 @@ impl Site {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Changes> {
+    fn lock(&self) -> MutexGuard<'_, Changes> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The route of a request, and the parameters in its path.
-    fn find(&self, head: &Head) -> Result<(&'static Route, HashMap<String, String>), Answer> {
-        let nothing = || {
-            let detail = "there is nothing here; /api/v1/openapi.json says what there is";
-            Answer::problem(404, detail)
-        };
-        let found = self.router.at(&head.path).map_err(|_| nothing())?;
-        let method = match head.method.as_str() {
-            "HEAD" => "GET",
-            method => method,
-        };
-        let Some(route) = found.value.get(method).copied() else {
-            let mut allowed: Vec<&str> = found.value.keys().copied().collect();
-            allowed.sort_unstable();
-            let allowed = allowed.join(", ");
-            let detail = format!("only {allowed} here");
-            return Err(Answer::problem(405, detail).header("allow", allowed));
-        };
-        let parameters = found.params.iter().map(|(name, value)| {
-            let value = crate::http::decoded(value).filter(|value| is_plain(value));
-            Some((name.to_owned(), value?))
-        });
-        // An id is never a path: what has to be encoded to be one is nobody's.
-        let parameters: Option<_> = parameters.collect();
-        Ok((route, parameters.ok_or_else(nothing)?))
-    }
-
-    async fn identify(&self, peer: &Peer, head: &Head) -> Result<Identity, Answer> {
-        let unauthorized = |detail: &str, challenge: &str| {
-            Answer::problem(401, detail).header("www-authenticate", challenge)
-        };
-        let doubt = match self.gate.identify(head.header("authorization"), peer).await {
-            Ok(identity) => return Ok(identity),
-            Err(doubt) => doubt,
-        };
-        Err(match &doubt {
-            Doubt::Nobody => unauthorized(
-                "a token is needed: authorization: Bearer etl_…; `etl admin token create` makes one",
-                "Bearer",
-            ),
-            Doubt::Unknown => unauthorized(
-                "this token or certificate is not known here",
-                "Bearer error=\"invalid_token\"",
-            ),
-            Doubt::Over(_, state) => unauthorized(
-                &format!("this token or certificate is {state}"),
-                "Bearer error=\"invalid_token\"",
-            ),
-            Doubt::LockedOut(left) => {
-                let seconds = left.as_secs() + 1;
-                let detail = format!("too many wrong tokens came from there; again in {seconds} s");
-                Answer::problem(429, detail).header("retry-after", seconds.to_string())
-            }
-            Doubt::Unreadable => Answer::problem(503, "it cannot be read who may come in"),
-        })
-    }
-
     /// Whether somebody may use a route.
-    fn permit(
+    pub(crate) fn permit(
         &self,
         identity: &Identity,
         route: &Route,
@@ -269,34 +228,36 @@ impl Site {
     }
 
     /// Runs the operation of a call.
-    fn perform(&self, call: &Call) -> Answer {
-        let run = || (call.route.operation)(self, call).unwrap_or_else(|refused| refused);
-        if !call.route.changes() {
-            return run();
+    pub(crate) fn perform(&self, call: &Call) -> Answer {
+        let is_tried = call.query("dry_run") == Some("true");
+        match call.route.effect() {
+            Effect::None => run(|| self.operate(call)),
+            Effect::Change => self.change(call, is_tried),
+            Effect::Act if is_tried => run(|| self.operate(call)),
+            Effect::Act => self.act(call),
         }
+    }
+
+    fn operate(&self, call: &Call) -> Answer {
+        (call.route.operation)(self, call).unwrap_or_else(|refused| refused)
+    }
+
+    /// Makes a change of the configuration, or tries it.
+    fn change(&self, call: &Call, is_tried: bool) -> Answer {
         let mut changes = self.lock();
-        if changes.is_closed {
-            return Answer::problem(503, "the process is ending");
+        if let Err(refused) = self.may_begin(&changes, call) {
+            return refused;
         }
-        if call.change().dry_run {
-            return run();
+        if is_tried {
+            return run(|| self.operate_within_reach(call));
         }
         self.notice(&mut changes);
         let before = self.orchestrator.generation();
-        let body = json!({
-            "bytes": call.body.len(),
-            "content_type": call.content_type,
-            "sha256": hex(&Sha256::digest(&call.body)),
-        });
-        // On the disk before anything happens.
-        let begun = match changes.audit.begin(&call.attempt(), before, body) {
+        let begun = match self.write_beginning(&mut changes, call) {
             Ok(begun) => begun,
-            Err(error) => {
-                tracing::error!(%error, "a change was refused because it cannot be written down");
-                return Answer::problem(507, format!("nothing is changed unseen: {error}"));
-            }
+            Err(refused) => return refused,
         };
-        let answer = run();
+        let answer = run(|| self.operate_within_reach(call));
         if answer.status == 200 {
             // Files may be loaded again while a change is built, so the latest generation need not be its own, nor the one before it the one that was seen.
             let after = answer.generation().unwrap_or(before);
@@ -314,16 +275,92 @@ impl Site {
             });
             changes.audit.end(begun, "done", what);
             changes.known = changes.known.max(after);
-            self.notice(&mut changes);
         } else {
-            let what = json!({ "status": answer.status, "reason": answer.detail() });
-            changes.audit.end(begun, "refused", what);
+            write_refusal(&mut changes, begun, &answer);
+        }
+        // Of a mistake in the program nobody knows how far it came: what it changed is found by looking.
+        self.notice(&mut changes);
+        answer
+    }
+
+    /// Does something that changes no configuration and takes its time: changes may be made meanwhile.
+    fn act(&self, call: &Call) -> Answer {
+        let begun = {
+            let mut changes = self.lock();
+            let begun = self
+                .may_begin(&changes, call)
+                .and_then(|()| self.write_beginning(&mut changes, call));
+            match begun {
+                Ok(begun) => begun,
+                Err(refused) => return refused,
+            }
+        };
+        let answer = run(|| self.operate(call));
+        let mut changes = self.lock();
+        if answer.status == 200 {
+            changes.audit.end(begun, "done", answer.for_the_log());
+        } else {
+            write_refusal(&mut changes, begun, &answer);
         }
         answer
     }
 
+    /// Once more what was settled before the body came, which takes its time.
+    fn may_begin(&self, changes: &Changes, call: &Call) -> Result<(), Answer> {
+        if changes.is_closed {
+            return Err(Answer::problem(503, "the process is ending"));
+        }
+        let mut identity = call.identity.iter();
+        if identity.all(|identity| self.gate.still_believes(identity)) {
+            return Ok(());
+        }
+        let detail = "this token or certificate was taken back meanwhile";
+        Err(Answer::problem(401, detail).header("www-authenticate", "Bearer"))
+    }
+
+    /// On the disk before anything happens.
+    fn write_beginning(&self, changes: &mut Changes, call: &Call) -> Result<u64, Answer> {
+        let body = json!({
+            "bytes": call.body.len(),
+            "content_type": call.content_type,
+            "sha256": hex(&Sha256::digest(&call.body)),
+        });
+        let generation = self.orchestrator.generation();
+        let begun = changes.audit.begin(&call.attempt, generation, body);
+        begun.map_err(|error| {
+            tracing::error!(%error, "a change was refused because it cannot be written down");
+            Answer::problem(507, format!("nothing is changed unseen: {error}"))
+        })
+    }
+
+    /// Makes a change only as long as what it is about is within reach. Which pipelines use a module is a matter of the configuration, so
+    /// the change is held to the generation in which it was looked up.
+    fn operate_within_reach(&self, call: &Call) -> Answer {
+        let confined = call.identity.as_ref().filter(|identity| {
+            call.route.reach == Reach::Module && !identity.scope.is_everything()
+        });
+        let Some(identity) = confined else {
+            return self.operate(call);
+        };
+        for _ in 0..ATTEMPTS {
+            let generation = self.orchestrator.generation();
+            if let Err(refused) = self.permit(identity, call.route, call.parameters()) {
+                return refused;
+            }
+            let answer = match call.expected_generation() {
+                Some(_) => self.operate(call),
+                None => self.operate(&call.expecting(generation)),
+            };
+            let is_another = answer.status == 412 && call.expected_generation().is_none();
+            if !is_another {
+                return answer;
+            }
+        }
+        Answer::problem(503, "the configuration keeps changing")
+    }
+
     /// Writes down that somebody was not let through.
-    async fn refuse(self: &Arc<Self>, attempt: Attempt, answer: &Answer) {
+    pub(crate) async fn refuse(self: &Arc<Self>, attempt: Attempt, answer: &Answer) {
         let (site, status, reason) = (self.clone(), answer.status, answer.detail());
         // A change that is being made holds the log, and the disk takes its time.
         let writing = tokio::task::spawn_blocking(move || {
@@ -333,77 +370,20 @@ impl Site {
     }
 }
 
-impl Site {
-    /// Settles everything that comes before the body. Who it turns out to be goes into the attempt.
-    async fn admit_as(
-        &self,
-        peer: &Peer,
-        head: Head,
-        attempt: &mut Attempt,
-    ) -> Result<(Call, usize), Answer> {
-        let (route, parameters) = match self.find(&head) {
-            Ok(found) => found,
-            // What there is and what there is not is told to those who may know.
-            Err(nothing) => {
-                self.identify(peer, &head).await?;
-                return Err(nothing);
-            }
-        };
-        let identity = match route.role {
-            None => None,
-            Some(_) => Some(self.identify(peer, &head).await?),
-        };
-        if let Some(identity) = &identity {
-            attempt.who = Some(identity.name.clone());
-            attempt.role = Some(identity.role.name());
-            self.permit(identity, route, &parameters)?;
-        }
-        let call = Call::new(route, parameters, identity, &head, attempt.from.clone())?;
-        let limit = match route.takes {
-            Takes::Nothing => 0,
-            Takes::Document | Takes::Json(_) => self.limits.document_bytes,
-            Takes::Wasm => self.limits.module_bytes,
-        };
-        Ok((call, limit))
-    }
+/// A mistake in the program is an answer too, so that the log says what became of what had begun.
+fn run(operation: impl FnOnce() -> Answer) -> Answer {
+    catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|_| {
+        tracing::error!("a request met a mistake in the program");
+        Answer::problem(500, "this request met a mistake in the program")
+    })
 }
 
-/// An id that can be one: not a path, not hidden, no control characters.
-fn is_plain(id: &str) -> bool {
-    !id.is_empty()
-        && id.len() <= 255
-        && !id.starts_with('.')
-        && !id.contains(['/', '\\'])
-        // It goes into a document in which this would be a variable.
-        && !id.contains("${")
-        && !id.chars().any(char::is_control)
-}
-
-impl Handler for Site {
-    type Admitted = Call;
-
-    async fn admit(self: &Arc<Self>, peer: &Peer, head: Head) -> Result<(Call, usize), Answer> {
-        let mut attempt = Attempt {
-            who: None,
-            role: None,
-            from: peer.address.to_string(),
-            what: format!("{} {}", head.method, head.path),
-        };
-        let admitted = self.admit_as(peer, head, &mut attempt).await;
-        if let Err(answer) = &admitted
-            && matches!(answer.status, 401 | 403)
-        {
-            self.refuse(attempt, answer).await;
-        }
-        admitted
-    }
-
-    async fn answer(self: Arc<Self>, mut call: Call, body: Vec<u8>) -> Answer {
-        call.body = body;
-        let performed = tokio::task::spawn_blocking(move || self.perform(&call)).await;
-        performed.unwrap_or_else(|error| {
-            tracing::error!(%error, "a request broke its thread");
-            Answer::problem(500, "this request met a mistake in the program")
-        })
-    }
+fn write_refusal(changes: &mut Changes, begun: u64, answer: &Answer) {
+    let event = if answer.status == 500 {
+        "failed"
+    } else {
+        "refused"
+    };
+    let what = json!({ "status": answer.status, "reason": answer.detail() });
+    changes.audit.end(begun, event, what);
 }

@@ -1,5 +1,6 @@
 //! `etl explain`: which modules a topic selects and why not the others, and, with a record, what each step made of it.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -60,7 +61,21 @@ pub fn document(
     topic: &str,
     record: Option<Arc<Record>>,
 ) -> Result<String, serde_json::Error> {
-    let explanation = orchestrator.explain(topic);
+    let mut explanation = orchestrator.explain(topic);
+    // Names as they were written: what the environment put into them is nothing for those who ask from outside.
+    orchestrator.read_configuration(explanation.generation, |loaded| {
+        let written: HashMap<&str, _> = loaded
+            .config
+            .pipelines
+            .iter()
+            .map(|pipeline| (&*pipeline.id, pipeline))
+            .collect();
+        for shown in &mut explanation.pipelines {
+            shown.name = written
+                .get(&*shown.id)
+                .map_or_else(|| shown.id.clone(), |own| loaded.name_as_written(own));
+        }
+    });
     let traced = record.map(|record| {
         let (outcome, steps) = orchestrator.process_traced(&record);
         (record, outcome, steps)

@@ -14,6 +14,7 @@ mod explain;
 mod fleet;
 mod generate;
 mod inspect;
+mod letters;
 mod logging;
 mod matching;
 mod output;

@@ -1,21 +1,13 @@
 //! `etl redrive`: dead letters go back to where they came from.
-//!
-//! A letter is taken out of its topic only when the record is safe where it goes, so that nothing is lost whenever this ends. How often a record was
-//! sent back stands in its header `etl-redrive-attempts`, which modules leave alone and a later dead letter keeps; one that fails too often is
-//! parked on a topic of its own.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
-use etl_broker_adapter::{
-    AckToken, AdapterUrl, Demand, Item, Origin, Output, Pulled, REDUCED, Sink, Source,
-};
-use etl_orchestrator::Record;
+use etl_broker_adapter::AdapterUrl;
 use serde_json::json;
 
 use crate::exit::Exit;
+use crate::letters::{Done, Selection, look, send_back};
 use crate::output::{self, counted, grouped};
 use crate::topics::{block_on, connect, time};
 
@@ -33,12 +25,6 @@ Examples:
       What is the matter with them?
   etl redrive --from embedded:data --topic orders.dlq --module enrich --kind Timeout --since 2h
       Only those that this module could not do in time, within the last two hours.";
-
-/// The header that counts.
-const ATTEMPTS: &str = "etl-redrive-attempts";
-
-/// Letters between two confirmations.
-const BATCH: usize = 500;
 
 /// Send dead letters back to where they came from
 #[derive(Debug, Args)]
@@ -82,31 +68,33 @@ pub struct RedriveOptions {
     pub json: bool,
 }
 
-/// What was found and done.
-#[derive(Debug, Default)]
-struct Done {
-    reasons: BTreeMap<(String, String, String), u64>,
-    selected: u64,
-    others: u64,
-    redriven: u64,
-    parked: u64,
-    refused: u64,
-    /// Letters of what was no record.
-    nowhere: u64,
-}
-
 /// Runs the command.
 pub fn redrive(options: &RedriveOptions) -> Result<(), Exit> {
+    let selection = Selection {
+        module: options.module.as_deref(),
+        kind: options.kind.as_deref(),
+        since: options.since,
+        admits: &|_| true,
+    };
     let done = block_on(async {
         let broker = connect(&options.from, false).await?;
-        let mut done = look(options, &mut *broker.queue(&options.topic).await?).await?;
+        let mut done = look(&selection, &mut *broker.queue(&options.topic).await?).await?;
         if !options.dry_run && done.selected > 0 {
             let mut sink = match &options.to {
                 Some(to) => connect(to, false).await?.sink().await?,
                 None => broker.sink().await?,
             };
             let mut queue = broker.queue(&options.topic).await?;
-            send_back(options, &mut *queue, &mut *sink, &mut done).await?;
+            send_back(
+                &selection,
+                options.attempts,
+                &options.topic,
+                &mut *queue,
+                &mut *sink,
+                &mut done,
+                |reason| eprintln!("etl: one was refused: {reason}"),
+            )
+            .await?;
             sink.finish().await?;
         }
         Ok(done)
@@ -122,170 +110,8 @@ pub fn redrive(options: &RedriveOptions) -> Result<(), Exit> {
     }
 }
 
-async fn next(source: &mut dyn Source) -> Result<Option<Vec<Item>>, Exit> {
-    let paused = HashSet::new();
-    let demand = Demand {
-        records: BATCH,
-        bytes: 64 << 20,
-        paused: &paused,
-    };
-    match source.pull(demand).await? {
-        Pulled::Batch(batch) => Ok(Some(batch.items)),
-        _ => Ok(None),
-    }
-}
-
-/// Reads all of them, and says what is the matter.
-async fn look(options: &RedriveOptions, queue: &mut dyn Source) -> Result<Done, Exit> {
-    let mut done = Done::default();
-    while let Some(items) = next(queue).await? {
-        for letter in items.iter().filter_map(|item| item.content.as_ref().ok()) {
-            if !selects(options, letter) {
-                done.others += 1;
-                continue;
-            }
-            done.selected += 1;
-            done.nowhere += u64::from(original(letter, 0).is_none());
-            let of = |name| text(letter, name).unwrap_or_default();
-            let reason = (
-                of("etl-dlq-error"),
-                of("etl-dlq-module"),
-                of("etl-dlq-message"),
-            );
-            *done.reasons.entry(reason).or_default() += 1;
-        }
-    }
-    Ok(done)
-}
-
-async fn send_back(
-    options: &RedriveOptions,
-    queue: &mut dyn Source,
-    sink: &mut dyn Sink,
-    done: &mut Done,
-) -> Result<(), Exit> {
-    // What is sent back may fail again at once and come to the same topic: that is for the next time.
-    let mut left = done.selected;
-    while left > 0
-        && let Some(items) = next(queue).await?
-    {
-        let mut outputs = Vec::new();
-        let mut tokens: Vec<(AckToken, bool)> = Vec::new();
-        for item in items {
-            let Ok(letter) = &item.content else { continue };
-            if left == 0 || !selects(options, letter) {
-                continue;
-            }
-            left -= 1;
-            let attempts = attempts(letter);
-            let parked = attempts >= options.attempts;
-            let record = match parked {
-                true => parked_letter(letter, &options.topic),
-                false => match original(letter, attempts + 1) {
-                    Some(record) => record,
-                    None => continue,
-                },
-            };
-            tokens.push((item.token, parked));
-            outputs.push(Output {
-                record: Arc::new(record),
-                origin: Origin {
-                    partition: item.partition,
-                    position: item.position,
-                    index: 0,
-                },
-            });
-        }
-        if outputs.is_empty() {
-            continue;
-        }
-        sink.write(outputs.into()).await?;
-        let refused = sink.confirm().await?;
-        for refused in &refused {
-            eprintln!("etl: one was refused: {}", refused.reason);
-        }
-        let stays: HashSet<usize> = refused.iter().map(|refused| refused.index).collect();
-        let safe = tokens.into_iter().enumerate();
-        let safe: Vec<(AckToken, bool)> = safe
-            .filter(|(index, _)| !stays.contains(index))
-            .map(|(_, token)| token)
-            .collect();
-        done.refused += stays.len() as u64;
-        let parked = safe.iter().filter(|(_, parked)| *parked).count() as u64;
-        done.parked += parked;
-        done.redriven += safe.len() as u64 - parked;
-        let tokens: Vec<AckToken> = safe.into_iter().map(|(token, _)| token).collect();
-        queue.ack(&tokens).await?;
-    }
-    queue.close().await?;
-    Ok(())
-}
-
-fn text(letter: &Record, name: &str) -> Option<String> {
-    let value = letter.headers.first(name)?;
-    Some(String::from_utf8_lossy(value).into_owned())
-}
-
-fn number<T: std::str::FromStr>(letter: &Record, name: &str) -> Option<T> {
-    text(letter, name)?.parse().ok()
-}
-
-fn attempts(letter: &Record) -> u32 {
-    number(letter, ATTEMPTS).unwrap_or(0)
-}
-
-fn selects(options: &RedriveOptions, letter: &Record) -> bool {
-    let is = |name, wanted: &Option<String>| {
-        let wanted = wanted.as_ref();
-        wanted.is_none_or(|wanted| text(letter, name).as_ref() == Some(wanted))
-    };
-    let recent = options.since.is_none_or(|since| {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let failed_at = number::<u64>(letter, "etl-dlq-failed-at").unwrap_or(0);
-        u128::from(failed_at) + since.as_millis() >= now.as_millis()
-    });
-    is("etl-dlq-module", &options.module) && is("etl-dlq-error", &options.kind) && recent
-}
-
-/// The record that a dead letter was made of, as the failing module saw it. `None`: it was made of none, or the letter holds only its beginning.
-pub fn original(letter: &Record, attempts: u32) -> Option<Record> {
-    if letter.headers.first(REDUCED).is_some() {
-        return None;
-    }
-    let topic = text(letter, "etl-dlq-topic")?;
-    let kept = letter.headers.iter();
-    let kept = kept.filter(|(name, _)| !name.starts_with("etl-dlq-") && &***name != ATTEMPTS);
-    let mut record = Record {
-        topic: topic.into(),
-        partition: number(letter, "etl-dlq-partition").unwrap_or(0),
-        offset: number(letter, "etl-dlq-offset").unwrap_or(0),
-        timestamp: number(letter, "etl-dlq-timestamp").or(letter.timestamp),
-        headers: kept
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect(),
-        ..letter.clone()
-    };
-    if attempts > 0 {
-        record
-            .headers
-            .add(ATTEMPTS.into(), attempts.to_string().into());
-    }
-    Some(record)
-}
-
-/// The letter as it is, out of the way.
-fn parked_letter(letter: &Record, topic: &str) -> Record {
-    Record {
-        topic: format!("{topic}.parked").into(),
-        ..letter.clone()
-    }
-}
-
 fn say(options: &RedriveOptions, done: &Done) -> Result<(), Exit> {
-    let mut reasons: Vec<_> = done.reasons.iter().collect();
-    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let reasons = done.by_frequency();
     if options.json {
         let reasons: Vec<_> = reasons
             .iter()
@@ -321,7 +147,7 @@ fn say(options: &RedriveOptions, done: &Done) -> Result<(), Exit> {
     }
     out.push('\n');
     for ((kind, module, message), count) in reasons {
-        out.push_str(&format!("  {:>8}  {kind}", grouped(*count)));
+        out.push_str(&format!("  {:>8}  {kind}", grouped(count)));
         if !module.is_empty() {
             out.push_str(&format!(" in {module}"));
         }

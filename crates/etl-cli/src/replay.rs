@@ -18,8 +18,8 @@ use crate::arguments::ConfigurationOptions;
 use crate::configuration;
 use crate::exit::Exit;
 use crate::explain::record_text;
+use crate::letters::original;
 use crate::output;
-use crate::redrive::original;
 use crate::topics::{block_on, connect};
 
 const HELP: &str = "\

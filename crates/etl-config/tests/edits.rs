@@ -189,6 +189,12 @@ fn a_pipeline_is_shown_as_it_was_written() {
         "in a secret place, ${not} x"
     );
     assert_eq!(loaded.pipeline_as_written("p"), Some(expected.clone()));
+    let pipelines = &loaded.config.pipelines;
+    assert_eq!(
+        loaded.name_as_written(&pipelines[1]),
+        "in ${REGION}, $${not} ${NONE:x}"
+    );
+    assert_eq!(loaded.name_as_written(&pipelines[0]), pipelines[0].id);
     let off = edit(&loaded, &[Edit::DisablePipeline("p".into())]).expect("disabled");
     expected["enabled"] = false.into();
     assert_eq!(off.pipeline_as_written("p"), Some(expected));

@@ -2,7 +2,8 @@
 //!
 //! A token's hash is slow to check on purpose, so one that was found right is remembered, by a digest under a key of this process, and
 //! compared in constant time. Whoever shows tokens that are wrong is locked out for a while, by address: nothing is looked up for them
-//! then, so guessing costs the process nothing. What was remembered still counts for those behind the same address.
+//! then, so guessing costs the process nothing. Wrong secrets for a token that exists are counted for that token alone, and ids that do not
+//! exist together, so that a stranger's guesses lock nobody else behind the same address out; and what was remembered always counts.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,12 +17,12 @@ use tokio::sync::Semaphore;
 use super::store::{Entry, Proof, State, Store};
 use super::token::{self, Token};
 use super::{AccessError, Identity};
-use crate::http::Peer;
+use crate::reception::Peer;
 
 /// So many wrong tokens from one address in this time lock it out for as long.
 const FAILURES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
-/// Addresses whose failures are remembered; beyond that the oldest are forgotten.
+/// Guessers whose failures are remembered; beyond that the oldest are forgotten.
 const ADDRESSES: usize = 10_000;
 /// Hashes that are checked at once, each of 19 MiB.
 const CHECKS: usize = 2;
@@ -41,10 +42,13 @@ pub(crate) enum Doubt {
     Unreadable,
 }
 
+/// An address, and the token that it tries: an id that exists, or none.
+type Guesser = (IpAddr, Option<String>);
+
 pub(crate) struct Gate {
     store: Store,
     known: Mutex<Known>,
-    failures: Mutex<HashMap<IpAddr, (u32, Instant)>>,
+    failures: Mutex<HashMap<Guesser, (u32, Instant)>>,
     checks: Semaphore,
     /// Makes what is remembered of tokens worthless outside this process.
     key: [u8; 32],
@@ -101,20 +105,28 @@ impl Gate {
             let mut entries = entries.iter();
             entries.find(|entry| entry.id == id && matches!(entry.proof, Proof::Token(_)))
         });
+        let guesser = (address, entry.map(|entry| entry.id.clone()));
         let right = match (shown, entry) {
-            (Some((_, secret)), Some(entry)) => self.is_right(secret, entry, address).await?,
+            (Some((_, secret)), Some(entry)) => self.is_right(secret, entry, &guesser).await?,
             _ => {
-                self.look_out(address)?;
+                self.look_out(&guesser)?;
                 false
             }
         };
         match entry {
             Some(entry) if right => believed(entry),
             _ => {
-                self.failed(address);
+                self.failed(guesser);
                 Err(Doubt::Unknown)
             }
         }
+    }
+
+    /// Whether somebody who was believed would be believed now: not revoked, not expired, and what they may do is still the same.
+    pub(crate) fn still_believes(&self, identity: &Identity) -> bool {
+        let entries = self.entries();
+        let mut entries = entries.iter().flat_map(|entries| entries.iter());
+        entries.any(|entry| believed(entry).as_ref() == Ok(identity))
     }
 
     fn by_certificate(&self, entries: &[Entry], peer: &Peer) -> Result<Identity, Doubt> {
@@ -127,7 +139,12 @@ impl Gate {
     }
 
     /// Whether a secret is that of an entry.
-    async fn is_right(&self, secret: &str, entry: &Entry, address: IpAddr) -> Result<bool, Doubt> {
+    async fn is_right(
+        &self,
+        secret: &str,
+        entry: &Entry,
+        guesser: &Guesser,
+    ) -> Result<bool, Doubt> {
         let Proof::Token(hash) = &entry.proof else {
             return Ok(false);
         };
@@ -141,12 +158,12 @@ impl Gate {
         if remembered.is_some_and(|right| bool::from(right.ct_eq(&digest))) {
             return Ok(true);
         }
-        self.look_out(address)?;
+        self.look_out(guesser)?;
         let Ok(_turn) = self.checks.acquire().await else {
             return Ok(false);
         };
         // Whoever waited for a turn may have been locked out meanwhile.
-        self.look_out(address)?;
+        self.look_out(guesser)?;
         let (secret, hash) = (secret.to_owned(), hash.clone());
         let checked = tokio::task::spawn_blocking(move || token::verify(&secret, &hash)).await;
         let right = checked.unwrap_or(false);
@@ -185,39 +202,40 @@ impl Gate {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failures(&self) -> MutexGuard<'_, HashMap<IpAddr, (u32, Instant)>> {
+    fn failures(&self) -> MutexGuard<'_, HashMap<Guesser, (u32, Instant)>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look_out(&self, address: IpAddr) -> Result<(), Doubt> {
+    fn look_out(&self, guesser: &Guesser) -> Result<(), Doubt> {
         let mut failures = self.failures();
-        let Some((count, since)) = failures.get(&address).copied() else {
+        let Some((count, since)) = failures.get(guesser).copied() else {
             return Ok(());
         };
         let left = WINDOW.saturating_sub(since.elapsed());
         if left.is_zero() {
-            failures.remove(&address);
+            failures.remove(guesser);
         } else if count >= FAILURES {
             return Err(Doubt::LockedOut(left));
         }
         Ok(())
     }
 
-    fn failed(&self, address: IpAddr) {
+    fn failed(&self, guesser: Guesser) {
         let mut failures = self.failures();
-        if failures.len() >= ADDRESSES && !failures.contains_key(&address) {
+        if failures.len() >= ADDRESSES && !failures.contains_key(&guesser) {
             failures.retain(|_, (_, since)| since.elapsed() < WINDOW);
             if failures.len() >= ADDRESSES
                 && let Some(oldest) = failures
                     .iter()
                     .min_by_key(|(_, (_, since))| *since)
-                    .map(|(address, _)| *address)
+                    .map(|(guesser, _)| guesser.clone())
             {
                 failures.remove(&oldest);
             }
         }
         let now = Instant::now();
-        let (count, since) = failures.entry(address).or_insert((0, now));
+        let address = guesser.0;
+        let (count, since) = failures.entry(guesser).or_insert((0, now));
         *count += 1;
         if *count == FAILURES {
             // The lock lasts from the last failure, not from the first.
@@ -230,6 +248,7 @@ impl Gate {
 fn believed(entry: &Entry) -> Result<Identity, Doubt> {
     match entry.state() {
         "valid" => Ok(Identity {
+            credential: entry.id.clone(),
             name: entry.name.clone(),
             role: entry.role,
             scope: entry.scope.clone(),
@@ -247,7 +266,7 @@ fn bearer(authorization: &str) -> Option<&str> {
 }
 
 /// The address; of IPv6 the network, since one host has as many addresses there as it likes.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

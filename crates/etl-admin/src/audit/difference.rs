@@ -1,7 +1,7 @@
 //! What differs between two generations, field by field, without what should not be read in a log.
 //!
-//! Documents are compared as they were written, so what the environment gave is not there to begin with. What is written out and looks
-//! like a secret by the name of its field is masked.
+//! Documents are compared as they were written, so what the environment gave is not there to begin with, and masked as for anybody who is
+//! not an admin.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,12 @@ use etl_config::Loaded;
 use etl_orchestrator::Orchestrator;
 use serde_json::{Value, json};
 
+use crate::masking;
+
 /// Fields that are told; the others are counted.
 const FIELDS: usize = 100;
 /// Characters of a value that are told.
 const CHARACTERS: usize = 200;
-/// A field whose name holds one of these is nobody's business.
-const HIDDEN: &[&str] = &[
-    "secret",
-    "password",
-    "passwd",
-    "token",
-    "apikey",
-    "api_key",
-    "credential",
-    "private",
-    "authorization",
-];
-
 /// What a change from one generation to another was; `null` where one of them is not kept any more.
 pub(crate) fn difference(orchestrator: &Orchestrator, from: u64, to: u64) -> Value {
     let Some(names) = orchestrator.difference(from, to) else {
@@ -131,9 +120,8 @@ fn shown(path: &str, value: Option<&Value>) -> Value {
     let Some(value) = value else {
         return Value::Null;
     };
-    let lower = path.to_lowercase();
-    if HIDDEN.iter().any(|name| lower.contains(name)) {
-        return "(masked)".into();
+    if masking::is_private(path, value) {
+        return masking::MASK.into();
     }
     let text = match value {
         Value::String(text) => text.clone(),

@@ -4,6 +4,7 @@
 //! cannot, the change has been made; the line is kept and written before the next one, and until then every change is refused. What a
 //! process that was killed left open is closed by the next one.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -13,11 +14,12 @@ use serde_json::{Map, Value, json};
 
 use super::line::Link;
 use super::verify::{self, Finding};
-use crate::access::{private_file, private_folder, replace};
+use crate::access::{Identity, private_file, private_folder, replace};
 
 /// A file that has grown so large is closed, and another one begun.
 const ROTATE_BYTES: u64 = 64 << 20;
-/// Attempts without a change that are written in a minute; the others are counted, so that nobody fills the disk by being refused.
+/// Attempts without a change that are written in a minute, of each credential and of all strangers together; the others are counted, so
+/// that nobody fills the disk by being refused, and no stranger makes what somebody known tries go unwritten.
 const ATTEMPTS_A_MINUTE: u32 = 120;
 
 /// Why the log cannot be written.
@@ -50,15 +52,26 @@ impl std::error::Error for AuditError {}
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attempt {
     pub(crate) who: Option<String>,
+    /// The id of the token or certificate: a name can be given again.
+    pub(crate) credential: Option<String>,
     pub(crate) role: Option<&'static str>,
     pub(crate) from: String,
+    /// The method and the target, as they came.
     pub(crate) what: String,
 }
 
 impl Attempt {
+    /// It is known who tries it.
+    pub(crate) fn is_by(&mut self, identity: &Identity) {
+        self.who = Some(identity.name.clone());
+        self.credential = Some(identity.credential.clone());
+        self.role = Some(identity.role.name());
+    }
+
     fn fields(&self) -> Map<String, Value> {
         let mut fields = Map::new();
         fields.insert("who".to_owned(), self.who.clone().into());
+        fields.insert("credential".to_owned(), self.credential.clone().into());
         fields.insert("role".to_owned(), self.role.into());
         fields.insert("from".to_owned(), self.from.clone().into());
         fields.insert("what".to_owned(), self.what.clone().into());
@@ -75,10 +88,16 @@ pub(crate) struct AuditLog {
     rotate_bytes: u64,
     /// Lines that could not be written when it was their time.
     owed: Vec<(String, Map<String, Value>)>,
-    /// A change that has begun and has no end yet.
-    open: Option<u64>,
-    attempts: (Instant, u32, u64),
+    /// When the present minute began, and what each credential (strangers have none) tried in it.
+    attempts: (Instant, HashMap<Option<String>, Tried>),
     _lock: File,
+}
+
+/// Attempts of a minute: how many, and how many of them were not written.
+#[derive(Default)]
+struct Tried {
+    count: u32,
+    unwritten: u64,
 }
 
 impl AuditLog {
@@ -99,15 +118,19 @@ impl AuditLog {
             }
             Err(TryLockError::Error(error)) => return Err(fault(error)),
         }
-        let mut open = None;
+        let mut open = BTreeSet::new();
         let head = verify::read_head(folder)?;
         let mut head_seen = head.seq == 0;
         let (link, torn) = verify::walk(folder, |link, fields| {
             head_seen |= *link == head;
             match fields["event"].as_str() {
-                Some("begun") => open = Some(link.seq),
-                Some("done" | "refused" | "interrupted") if fields["of"].as_u64() == open => {
-                    open = None;
+                Some("begun") => {
+                    open.insert(link.seq);
+                }
+                Some("done" | "refused" | "failed" | "interrupted") => {
+                    if let Some(of) = fields["of"].as_u64() {
+                        open.remove(&of);
+                    }
                 }
                 _ => {}
             }
@@ -124,19 +147,23 @@ impl AuditLog {
             link,
             rotate_bytes,
             owed: Vec::new(),
-            open: None,
-            attempts: (Instant::now(), 0, 0),
+            attempts: (Instant::now(), HashMap::new()),
             _lock: lock,
         };
         if torn.is_some() {
             let cut = log.cut_off()?;
             log.write(event("repaired", json!({ "bytes": cut })))?;
         }
-        if let Some(of) = open {
+        for of in open {
             log.write(event("interrupted", json!({ "of": of })))?;
         }
         log.write(event("started", json!({ "generation": generation })))?;
         Ok(log)
+    }
+
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Says that a change is about to be made. Answers the number by which its end will be told.
@@ -147,24 +174,18 @@ impl AuditLog {
         body: Value,
     ) -> Result<u64, AuditError> {
         self.settle()?;
-        if let Some(of) = self.open.take() {
-            // Its thread broke in between.
-            self.write(event("interrupted", json!({ "of": of })))?;
-        }
         let mut fields = attempt.fields();
         fields.extend(event(
             "begun",
             json!({ "generation_before": generation, "body": body }),
         ));
         self.write(fields)?;
-        self.open = Some(self.link.seq);
         Ok(self.link.seq)
     }
 
     /// Says what became of a change.
     pub(crate) fn end(&mut self, of: u64, name: &str, mut what: Value) {
         what["of"] = of.into();
-        self.open = None;
         let fields = event(name, what);
         if let Err(error) = self.write(fields.clone()) {
             tracing::error!(%error, "a change was made and could not be written down: no other is made until it is");
@@ -180,17 +201,25 @@ impl AuditLog {
 
     /// Says that somebody was not let through.
     pub(crate) fn refused(&mut self, attempt: &Attempt, status: u16, reason: &str) {
-        let (since, count, unwritten) = &mut self.attempts;
-        let mut missed = 0;
+        let (since, tried) = &mut self.attempts;
         if since.elapsed() >= Duration::from_secs(60) {
-            (*since, *count) = (Instant::now(), 0);
-            missed = std::mem::take(unwritten);
+            *since = Instant::now();
+            // Who left nothing unwritten is forgotten.
+            tried.retain(|_, tried| {
+                tried.count = 0;
+                tried.unwritten > 0
+            });
         }
-        *count += 1;
-        if *count > ATTEMPTS_A_MINUTE {
-            *unwritten += 1;
+        let tried = tried.entry(attempt.credential.clone()).or_default();
+        tried.count += 1;
+        if tried.count > ATTEMPTS_A_MINUTE {
+            tried.unwritten += 1;
             return;
         }
+        let missed = match tried.count {
+            1 => std::mem::take(&mut tried.unwritten),
+            _ => 0,
+        };
         let mut fields = attempt.fields();
         fields.extend(event(
             "refused",
@@ -218,9 +247,6 @@ impl AuditLog {
     }
 
     fn write_at(&mut self, time: &str, fields: Map<String, Value>) -> Result<(), AuditError> {
-        if self.bytes >= self.rotate_bytes {
-            self.rotate()?;
-        }
         let path = self.folder.join("audit.jsonl");
         let fault = |error: io::Error| AuditError::io(&path, &error);
         let length = self.file.metadata().map_err(fault)?.len();
@@ -229,8 +255,11 @@ impl AuditLog {
             return Err(AuditError(message));
         }
         if length > self.bytes {
-            // Half a line that could not be taken back at once.
+            // Half a line that could not be taken back at once. It must not end a file that is closed.
             self.file.set_len(self.bytes).map_err(fault)?;
+        }
+        if self.bytes >= self.rotate_bytes {
+            self.rotate()?;
         }
         let (next, line) = self.link.next(time, fields);
         let written = self
@@ -261,7 +290,11 @@ impl AuditLog {
         let closed = self
             .folder
             .join(format!("audit-{:020}.jsonl", self.link.seq));
-        fs::rename(&current, &closed).map_err(fault)?;
+        match fs::rename(&current, &closed) {
+            // As when the new file could not be made the last time.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && closed.exists() => {}
+            renamed => renamed.map_err(fault)?,
+        }
         (self.file, self.bytes) = append_to(&current).map_err(fault)?;
         File::open(&self.folder)
             .and_then(|folder| folder.sync_all())

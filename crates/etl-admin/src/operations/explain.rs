@@ -3,8 +3,9 @@
 use etl_orchestrator::Orchestrator;
 use serde_json::Value;
 
+use super::changed_meanwhile;
+use crate::answer::{Answer, JSON};
 use crate::call::Call;
-use crate::http::{Answer, JSON};
 use crate::site::{Asked, Site};
 
 pub(crate) fn topic(site: &Site, call: &Call) -> Result<Answer, Answer> {
@@ -37,8 +38,7 @@ pub(crate) fn validate(site: &Site, call: &Call) -> Result<Answer, Answer> {
         let config = &loaded.config;
         (config.modules_dir.clone(), config.security.clone())
     });
-    let (modules_dir, security) =
-        present.ok_or_else(|| Answer::problem(503, "the configuration has just changed"))?;
+    let (modules_dir, security) = present.ok_or_else(changed_meanwhile)?;
     let mut options = site.host.load_options();
     options.modules_dir.get_or_insert(modules_dir);
     let report = etl_config::load_text(name, call.text()?, &options)

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{changed, invalid, tagged};
+use crate::answer::Answer;
+use crate::audit;
 use crate::call::Call;
-use crate::http::Answer;
 use crate::site::Site;
 
 pub(crate) fn list(site: &Site, _call: &Call) -> Result<Answer, Answer> {
@@ -31,15 +32,21 @@ pub(crate) fn difference(site: &Site, call: &Call) -> Result<Answer, Answer> {
         Some(from) => from.parse().map_err(|_| not_kept(from))?,
         None => before(site, to),
     };
-    let difference = site.orchestrator.difference(from, to).ok_or_else(|| {
-        Answer::problem(
-            404,
-            format!("generations {from} and {to} are not both kept"),
-        )
-    })?;
+    let not_both = || {
+        let detail = format!("generations {from} and {to} are not both kept");
+        Answer::problem(404, detail)
+    };
+    let difference = site.orchestrator.difference(from, to);
+    let difference = difference.ok_or_else(not_both)?;
+    let fields = audit::difference(&site.orchestrator, from, to);
+    if fields.is_null() {
+        return Err(not_both());
+    }
     Ok(Answer::json(&json!({
         "from": from,
         "to": to,
+        "fields": fields["fields"],
+        "more_fields": fields["more_fields"],
         "pipelines_added": difference.pipelines_added,
         "pipelines_removed": difference.pipelines_removed,
         "pipelines_changed": difference.pipelines_changed,

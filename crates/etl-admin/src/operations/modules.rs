@@ -14,10 +14,10 @@ use etl_orchestrator::{CanaryStatus, Handled, ModuleEntry};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{changed, edit, tagged};
+use super::{changed, changed_meanwhile, edit, tagged};
 use crate::access::{hex, private_file};
+use crate::answer::Answer;
 use crate::call::Call;
-use crate::http::Answer;
 use crate::secrets::{self, Key};
 use crate::site::Site;
 
@@ -314,8 +314,7 @@ fn with_file(
     let folder: Option<PathBuf> = site
         .orchestrator
         .read_configuration(generation, |loaded| loaded.config.modules_dir.clone());
-    let folder =
-        folder.ok_or_else(|| Answer::problem(503, "the configuration has just changed"))?;
+    let folder = folder.ok_or_else(changed_meanwhile)?;
     let key = site.host.key().map_err(|error| {
         tracing::error!(%error, "cannot store a module");
         Answer::problem(500, error.to_string())

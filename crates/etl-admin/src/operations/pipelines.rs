@@ -1,31 +1,51 @@
 //! Pipelines: listed, read, made, replaced, taken away, switched on and off.
 
-use etl_config::{Edit, EditText, Loaded};
+use etl_config::{Edit, EditText, Loaded, Pipeline, Stage};
 use serde_json::{Value, json};
 
-use super::{edit, invalid, tagged};
+use super::{changed_meanwhile, edit, invalid, tagged};
+use crate::access::Role;
+use crate::answer::Answer;
 use crate::call::Call;
-use crate::http::Answer;
+use crate::masking;
 use crate::site::Site;
 
 pub(crate) fn list(site: &Site, call: &Call) -> Result<Answer, Answer> {
     let generation = site.orchestrator.generation();
-    let pipelines = site.orchestrator.pipelines();
-    let pipelines: Vec<Value> = pipelines
-        .iter()
-        .filter(|pipeline| call.reaches(&pipeline.id))
-        .map(|pipeline| {
-            json!({
-                "id": pipeline.id,
-                "name": pipeline.name,
-                "order": pipeline.order,
-                "enabled": pipeline.enabled,
-                "modules": pipeline.modules,
-            })
-        })
-        .collect();
+    let pipelines = site.orchestrator.read_configuration(generation, |loaded| {
+        let pipelines = loaded.config.pipelines.iter();
+        let mut pipelines: Vec<_> = pipelines.filter(|own| call.reaches(&own.id)).collect();
+        // As they run.
+        pipelines.sort_by_key(|pipeline| (pipeline.order, &pipeline.id));
+        let pipelines = pipelines.into_iter();
+        let shown = pipelines.map(|pipeline| listed(pipeline, loaded.name_as_written(pipeline)));
+        shown.collect::<Vec<_>>()
+    });
+    let pipelines = pipelines.ok_or_else(changed_meanwhile)?;
     let value = json!({ "generation": generation, "pipelines": pipelines });
     Ok(tagged(generation, &value))
+}
+
+fn listed(pipeline: &Pipeline, name: String) -> Value {
+    let mut stages: Vec<&Stage> = pipeline.stages.iter().collect();
+    stages.sort_by_key(|stage| stage.priority);
+    let shown = |stage: &&Stage| {
+        let modules = stage.modules.iter().map(|usage| &usage.module_id);
+        json!({
+            "priority": stage.priority,
+            "parallel": stage.parallel,
+            "modules": modules.collect::<Vec<_>>(),
+        })
+    };
+    let modules = stages.iter().flat_map(|stage| &stage.modules);
+    json!({
+        "id": pipeline.id,
+        "name": name,
+        "order": pipeline.order,
+        "enabled": pipeline.enabled,
+        "modules": modules.map(|usage| &usage.module_id).collect::<Vec<_>>(),
+        "stages": stages.iter().map(shown).collect::<Vec<_>>(),
+    })
 }
 
 pub(crate) fn get(site: &Site, call: &Call) -> Result<Answer, Answer> {
@@ -33,9 +53,13 @@ pub(crate) fn get(site: &Site, call: &Call) -> Result<Answer, Answer> {
     let generation = site.orchestrator.generation();
     let document = site
         .orchestrator
-        .read_configuration(generation, |loaded| loaded.pipeline_as_written(id))
-        .flatten();
-    let document = document.ok_or_else(|| unknown(id))?;
+        .read_configuration(generation, |loaded| loaded.pipeline_as_written(id));
+    let document = document.ok_or_else(changed_meanwhile)?;
+    let mut document = document.ok_or_else(|| unknown(id))?;
+    let mut identity = call.identity.iter();
+    if !identity.any(|identity| identity.role == Role::Admin) {
+        masking::mask(&mut document);
+    }
     let value = json!({ "generation": generation, "pipeline": document });
     Ok(tagged(generation, &value))
 }

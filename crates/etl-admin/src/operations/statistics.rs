@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::tagged;
 use super::watching::Reachable;
+use crate::answer::Answer;
 use crate::call::Call;
-use crate::http::Answer;
 use crate::site::Site;
 
 pub(crate) fn get(site: &Site, call: &Call) -> Result<Answer, Answer> {

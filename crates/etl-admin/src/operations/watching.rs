@@ -4,8 +4,8 @@ use etl_orchestrator::{Health, Reason};
 use serde_json::{Value, json};
 
 use super::tagged;
+use crate::answer::{Answer, TEXT};
 use crate::call::Call;
-use crate::http::{Answer, TEXT};
 use crate::site::Site;
 
 pub(crate) fn alive(_site: &Site, _call: &Call) -> Result<Answer, Answer> {

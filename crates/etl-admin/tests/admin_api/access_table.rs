@@ -39,6 +39,10 @@ type Content = Option<(&'static str, &'static str)>;
 /// The route, the target (within reach of the confined admin where it can be), what is sent, and what comes of it.
 #[rustfmt::skip]
 const TABLE: &[(&str, &str, &str, Content, Statuses)] = &[
+    ("GET", "/", "/", None, [200; 7]),
+    ("GET", "/console.css", "/console.css", None, [200; 7]),
+    ("GET", "/console.svg", "/console.svg", None, [200; 7]),
+    ("GET", "/console/{file}", "/console/main.js", None, [200; 7]),
     ("GET", "/healthz", "/healthz", None, [200; 7]),
     ("GET", "/readyz", "/readyz", None, [200; 7]),
     ("GET", "/metrics", "/metrics", None, VIEWER_OF_ALL),
@@ -74,6 +78,11 @@ const TABLE: &[(&str, &str, &str, Content, Statuses)] = &[
     ("GET", "/api/v1/generations", "/api/v1/generations", None, VIEWER_OF_ALL),
     ("GET", "/api/v1/generations/{generation}", "/api/v1/generations/1", None, VIEWER_OF_ALL),
     ("POST", "/api/v1/generations/{generation}/rollback", "/api/v1/generations/1/rollback?dry_run=true", None, OPERATOR_OF_ALL),
+    ("GET", "/api/v1/dead-letters/topics", "/api/v1/dead-letters/topics", None, VIEWER),
+    ("GET", "/api/v1/dead-letters/summary", "/api/v1/dead-letters/summary?topic=t.dlq", None, VIEWER),
+    ("GET", "/api/v1/dead-letters", "/api/v1/dead-letters?topic=t.dlq", None, VIEWER),
+    ("POST", "/api/v1/dead-letters/redrive", "/api/v1/dead-letters/redrive?topic=t.dlq&dry_run=true", None, OPERATOR),
+    ("GET", "/api/v1/audit", "/api/v1/audit", None, ADMIN_OF_ALL),
 ];
 
 #[test]
@@ -142,6 +151,7 @@ fn who_is_confined_is_told_of_nothing_else() {
         "/api/v1/statistics",
         "/api/v1/health",
         "/api/v1/explain?topic=orders.1",
+        "/api/v1/dead-letters?topic=t.dlq",
     ] {
         let answer = server.ask(Request::new("GET", target).by(&carl)).is(200);
         for hidden in ["payments", "found"] {
@@ -153,6 +163,9 @@ fn who_is_confined_is_told_of_nothing_else() {
         answer.json()["modules"][0]["used_by"],
         serde_json::json!(["orders-eu"])
     );
+    let target = "/api/v1/dead-letters/redrive?topic=t.dlq";
+    let answer = server.ask(Request::new("POST", target).by(&carl)).is(200);
+    assert_eq!(answer.json()["redriven"], 1);
     // Nor can a document slip another pipeline in.
     let body = br#"{ "pipeline_id": "payments", "stages": [] }"#;
     let put = Request::new("PUT", "/api/v1/pipelines/orders-eu").by(&carl);

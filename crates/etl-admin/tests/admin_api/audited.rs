@@ -36,6 +36,8 @@ fn a_change_has_a_line_before_it_and_one_after() {
         (&json!("anna"), &json!("admin"))
     );
     assert_eq!(begun["what"], "PUT /api/v1/pipelines/orders-eu");
+    let id = token.split('_').nth(1).expect("an id");
+    assert_eq!(begun["credential"], id);
     assert!(
         begun["from"]
             .as_str()
@@ -94,6 +96,99 @@ fn what_is_refused_is_written_down_too() {
         (&lines[4]["of"], &lines[4]["reason"]),
         (&lines[3]["seq"], &json!("generation 1 is in force, not 9"))
     );
+}
+
+#[test]
+fn what_was_asked_for_is_written_as_it_came() {
+    let server = Server::start();
+    let (admin, viewer) = (
+        server.token(Role::Admin, "anna"),
+        server.token(Role::Viewer, "vera"),
+    );
+    // Decoded, the first would be the disabling of another pipeline.
+    for target in [
+        "/api/v1/pipelines/payments%3Fdry_run%3Dtrue/disable",
+        "/api/v1/pipelines/%6Frders-eu/disable",
+    ] {
+        server.ask(Request::new("POST", target).by(&viewer)).is(403);
+        server.ask(Request::new("POST", target).by(&admin));
+        let lines = log(&server);
+        let what: Vec<&Value> = lines.iter().map(|line| &line["what"]).collect();
+        let expected = json!(format!("POST {target}"));
+        assert!(
+            what.iter().filter(|what| ***what == expected).count() >= 2,
+            "{what:?}"
+        );
+    }
+    let kept = server.orchestrator.generations();
+    let cause = "anna: POST /api/v1/pipelines/%6Frders-eu/disable";
+    assert_eq!(kept.last().expect("a generation").cause, cause);
+}
+
+#[test]
+fn a_mistake_in_the_program_is_written_down_as_one() {
+    let server = Server::start();
+    let token = server.token(Role::Admin, "anna");
+    std::fs::write(server.path("broken"), "").expect("written");
+    let reload = Request::new("POST", "/api/v1/reload");
+    server.ask(reload.by(&token)).is(500);
+    std::fs::remove_file(server.path("broken")).expect("removed");
+    server.ask(reload.by(&token)).is(200);
+    let lines = log(&server);
+    let events: Vec<&Value> = lines.iter().map(|line| &line["event"]).collect();
+    assert_eq!(events, ["started", "begun", "failed", "begun", "done"]);
+    assert_eq!(
+        (&lines[2]["of"], &lines[2]["status"]),
+        (&json!(2), &json!(500))
+    );
+}
+
+#[test]
+fn redriving_is_written_down_and_trying_it_is_not() {
+    let server = Server::start();
+    let token = server.token(Role::Operator, "otto");
+    let target = "/api/v1/dead-letters/redrive?topic=t.dlq&module=keep";
+    let tried = format!("{target}&dry_run=true");
+    server.ask(Request::new("POST", &tried).by(&token)).is(200);
+    assert_eq!(log(&server).len(), 1);
+    let answer = server.ask(Request::new("POST", target).by(&token)).is(200);
+    assert_eq!(answer.json()["redriven"], 2);
+    let lines = log(&server);
+    assert_eq!(lines[1]["what"], format!("POST {target}"));
+    assert_eq!(
+        (&lines[2]["event"], &lines[2]["of"], &lines[2]["redriven"]),
+        (&json!("done"), &lines[1]["seq"], &json!(2))
+    );
+}
+
+#[test]
+fn the_end_of_the_log_can_be_read() {
+    let server = Server::start();
+    let token = server.token(Role::Admin, "anna");
+    for to in ["disable", "enable"] {
+        let target = format!("/api/v1/pipelines/payments/{to}");
+        server.ask(Request::new("POST", &target).by(&token)).is(200);
+    }
+    let mut read = Vec::new();
+    let mut next = json!(null);
+    loop {
+        let before = next
+            .as_u64()
+            .map_or(String::new(), |next| format!("&before={next}"));
+        let target = format!("/api/v1/audit?limit=2{before}");
+        let page = server
+            .ask(Request::new("GET", &target).by(&token))
+            .is(200)
+            .json();
+        read.extend(page["lines"].as_array().expect("lines").clone());
+        next = page["next"].clone();
+        if next.is_null() {
+            break;
+        }
+    }
+    let mut lines = log(&server);
+    lines.reverse();
+    assert_eq!(read, lines);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use etl_admin::Role;
 use serde_json::{Value, json};
 
-use crate::support::{CANARY, KEEP, Request, Server};
+use crate::support::{CANARY, KEEP, LETTER, Request, Server};
 
 const JSON: &str = "application/json";
 
@@ -56,7 +56,8 @@ fn a_pipeline_comes_changes_and_goes() {
     let on = Request::new("POST", "/api/v1/pipelines/new/enable");
     assert_eq!(anna.does(on, 200)["generation"], 5);
     let list = anna.does(Request::new("GET", "/api/v1/pipelines"), 200);
-    let new = json!({ "id": "new", "name": "in TOML", "order": 0, "enabled": true, "modules": ["found"] });
+    let new = json!({ "id": "new", "name": "in TOML", "order": 0, "enabled": true, "modules": ["found"],
+        "stages": [{ "priority": 0, "parallel": false, "modules": ["found"] }] });
     assert!(
         list["pipelines"].as_array().expect("a list").contains(&new),
         "{list:#}"
@@ -152,6 +153,45 @@ fn what_the_environment_gave_is_not_shown() {
     assert!(name.contains(CANARY));
     let answer = anna.does(Request::new("GET", "/api/v1/pipelines/orders-eu"), 200);
     assert_eq!(answer["pipeline"]["name"], "orders of ${REGION}");
+    let list = anna.does(Request::new("GET", "/api/v1/pipelines"), 200);
+    assert_eq!(list["pipelines"][0]["name"], "orders of ${REGION}");
+}
+
+#[test]
+fn what_a_module_is_given_is_for_admins_alone() {
+    let anna = Anna::new();
+    let body = br#"{ "pipeline_id": "orders-eu", "stages": [{ "priority": 0, "modules": [{ "module_id": "keep",
+        "instance_config": { "custom_config": { "dsn": "postgres://u:hunter2@h", "place": "${REGION}" } } }] }] }"#;
+    let put = Request::new("PUT", "/api/v1/pipelines/orders-eu");
+    anna.does(put.with(JSON, body), 200);
+    let path = "/stages/0/modules/0/instance_config/custom_config";
+    let get = Request::new("GET", "/api/v1/pipelines/orders-eu");
+    let shown = anna.does(get, 200)["pipeline"].clone();
+    assert_eq!(
+        shown.pointer(path),
+        Some(&json!({ "dsn": "postgres://u:hunter2@h", "place": "${REGION}" }))
+    );
+    let masked = json!({ "dsn": "(masked)", "place": "${REGION}" });
+    let difference = Request::new("GET", "/api/v1/generations/2");
+    for role in [Role::Viewer, Role::Operator] {
+        let token = anna.server.token(role, role.name());
+        let shown = anna.server.ask(get.by(&token)).is(200).json()["pipeline"].clone();
+        assert_eq!(shown.pointer(path), Some(&masked));
+        let shown = anna.server.ask(difference.by(&token)).is(200);
+        assert!(!shown.text.contains("hunter2"), "{shown:#?}");
+        let letters = Request::new("GET", "/api/v1/dead-letters?topic=t.dlq").by(&token);
+        let letters = anna.server.ask(letters).is(200);
+        assert_eq!(letters.text.contains(LETTER), role == Role::Operator);
+        // With all its digits.
+        let digits = letters.text.contains("12345678901234567890123");
+        assert_eq!(digits, role == Role::Operator);
+    }
+    let fields = &anna.does(difference, 200)["fields"];
+    let dsn = fields.as_array().expect("a list").iter().find(|field| {
+        let name = field["field"].as_str();
+        name.is_some_and(|name| name.ends_with("custom_config.dsn"))
+    });
+    assert_eq!(dsn.expect("it changed")["after"], "(masked)");
 }
 
 /// A module that drops every record: not the one that is there.

@@ -33,6 +33,10 @@ fn every_limit_has_its_row() {
     for (what, value) in [
         ("connections at once", limits.connections.to_string()),
         (
+            "of them from one address",
+            limits.connections_of_one.to_string(),
+        ),
+        (
             "the first line and headers of a request",
             bytes(limits.head_bytes),
         ),
@@ -41,12 +45,12 @@ fn every_limit_has_its_row() {
             "for headers to be complete, and for a connection to become a secure one",
             seconds(limits.head_time),
         ),
-        (
-            "a connection waits for its next request",
-            seconds(limits.idle_time),
-        ),
         ("a document or a record", bytes(limits.document_bytes)),
         ("a module", bytes(limits.module_bytes)),
+        (
+            "all bodies together that are not answered yet",
+            bytes(limits.all_bodies_bytes),
+        ),
         ("for a body to come", seconds(limits.body_time)),
         ("for an answer to be taken", seconds(limits.answer_time)),
     ] {

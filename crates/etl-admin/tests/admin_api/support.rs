@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use etl_admin::{Admin, AdminOptions, Asked, Host, NewEntry, Role, Scope, Store};
+use etl_admin::{
+    Admin, AdminOptions, Asked, DeadLetterTopic, DeadLetters, DeadLettersError, Host, Letter,
+    LetterKey, LetterReason, NewEntry, Page, Redriven, Role, Scope, Store, Wanted,
+};
 use etl_config::{LoadOptions, Loaded, Report};
 use etl_orchestrator::{Options, Orchestrator, Record};
 use serde_json::{Value, json};
@@ -47,6 +50,8 @@ fn load_options() -> LoadOptions {
 
 impl Host for Program {
     fn load(&self) -> Result<Loaded, Report> {
+        let is_broken = self.folder.join("broken").exists();
+        assert!(!is_broken, "a mistake in the program, as the test wants it");
         etl_config::load(self.folder.join("etl.toml"), &load_options())
     }
 
@@ -57,6 +62,10 @@ impl Host for Program {
     fn metrics(&self) -> String {
         let records = self.orchestrator.stats().counts.totals.records_in;
         format!("etl_records_total {records}\n")
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        Some(&Letters)
     }
 
     fn explain(&self, asked: Asked<'_>) -> Result<String, String> {
@@ -84,6 +93,98 @@ impl Host for Program {
             "outputs": outputs,
         })
         .to_string())
+    }
+}
+
+/// What no test may see who should not.
+pub const LETTER: &str = "what-the-record-held";
+
+/// Two dead letters, one of each pipeline; the ones of real brokers are tested with the program.
+struct Letters;
+
+impl Letters {
+    fn all(wanted: &Wanted<'_>) -> Vec<Letter> {
+        let letter = |offset, pipeline: &str| Letter {
+            key: LetterKey {
+                failed_at_unix_ms: 1_700_000_000_000 + offset,
+                partition: 0,
+                offset,
+            },
+            kind: "Trap".to_owned(),
+            message: "unreachable".to_owned(),
+            pipeline: Some(pipeline.to_owned()),
+            stage: Some(0),
+            module: Some("keep".to_owned()),
+            module_sha256: None,
+            generation: Some(1),
+            attempts: Some(1),
+            redriven: 0,
+            original_topic: Some("orders.1".to_owned()),
+            can_go_back: true,
+            value_bytes: 9,
+            line: Some(format!(
+                "{{\"topic\":\"t.dlq\",\"value\":[\"{LETTER}\",12345678901234567890123]}}"
+            )),
+        };
+        let letters = [letter(2, "payments"), letter(1, "orders-eu")].into_iter();
+        let meant = letters.filter(|letter| {
+            (wanted.reaches)(letter.pipeline.as_deref())
+                && wanted.module.is_none_or(|module| module == "keep")
+                && wanted.kind.is_none_or(|kind| kind == "Trap")
+        });
+        meant.collect()
+    }
+}
+
+impl DeadLetters for Letters {
+    fn topics(&self) -> Result<Vec<DeadLetterTopic>, DeadLettersError> {
+        Ok(vec![DeadLetterTopic {
+            topic: "t.dlq".to_owned(),
+            records: Some(2),
+        }])
+    }
+
+    fn browse(
+        &self,
+        wanted: &Wanted<'_>,
+        before: Option<LetterKey>,
+        limit: usize,
+    ) -> Result<Page, DeadLettersError> {
+        if wanted.topic == "away" {
+            let message = "nobody answers".to_owned();
+            let is_absent = false;
+            return Err(DeadLettersError { is_absent, message });
+        }
+        let mut letters = Self::all(wanted);
+        letters.retain(|letter| before.is_none_or(|before| letter.key < before));
+        let has_more = letters.len() > limit;
+        letters.truncate(limit);
+        Ok(Page {
+            letters,
+            has_more,
+            is_cut: false,
+        })
+    }
+
+    fn redrive(
+        &self,
+        wanted: &Wanted<'_>,
+        _attempts: u32,
+        dry_run: bool,
+    ) -> Result<Redriven, DeadLettersError> {
+        let selected = Self::all(wanted).len() as u64;
+        Ok(Redriven {
+            selected,
+            others: 2 - selected,
+            redriven: if dry_run { 0 } else { selected },
+            reasons: vec![LetterReason {
+                count: selected,
+                kind: "Trap".to_owned(),
+                module: "keep".to_owned(),
+                message: "unreachable".to_owned(),
+            }],
+            ..Redriven::default()
+        })
     }
 }
 

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use etl_admin::secrets::Key;
-use etl_admin::{Admin, AdminOptions, Asked, Host, Process, TlsFiles};
+use etl_admin::{Admin, AdminOptions, Asked, DeadLetters, Host, Process, TlsFiles};
 use etl_broker_adapter::line;
 use etl_config::{LoadOptions, Loaded, Report, SecretError, SecretSettings};
 use etl_orchestrator::Orchestrator;
 
+use super::letters::Letters;
 use super::metrics::{self, Recorder};
 use crate::arguments::RunOptions;
 use crate::configuration;
@@ -20,6 +21,7 @@ struct Program {
     options: RunOptions,
     orchestrator: Arc<Orchestrator>,
     recorder: Recorder,
+    letters: Option<Letters>,
 }
 
 impl Program {
@@ -54,6 +56,12 @@ impl Host for Program {
 
     fn metrics(&self) -> String {
         metrics::render(&self.recorder, &self.orchestrator)
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        self.letters
+            .as_ref()
+            .map(|letters| letters as &dyn DeadLetters)
     }
 
     fn process(&self) -> Process {
@@ -92,6 +100,7 @@ pub async fn serve(
     }
     let has_tls = admin_options.tls.is_some();
     let program = Program {
+        letters: Letters::of(options, &orchestrator),
         options: options.clone(),
         orchestrator: orchestrator.clone(),
         recorder,
@@ -111,6 +120,7 @@ pub async fn serve(
         eprintln!("{}", serde_json::json!({ "admin": url }));
     } else {
         eprintln!("etl: API at {url}/api/v1");
+        eprintln!("etl: console at {url}/");
         if admin.is_closed_to_all() {
             let folder = given.folder.admin_dir.display();
             eprintln!(

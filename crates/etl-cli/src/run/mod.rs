@@ -1,6 +1,7 @@
 //! `etl run`: a source, the engine, a sink, and somebody watching.
 
 mod admin;
+mod letters;
 mod membership;
 mod metrics;
 mod progress;

@@ -19,16 +19,16 @@ stages = [{ priority = 0, modules = [{ module_id = "keep" }] }]
 /// Never to be seen again.
 const CANARY: &str = "canary-77f0";
 
-struct Running {
+pub struct Running {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<std::process::ChildStdout>,
     stderr: BufReader<std::process::ChildStderr>,
-    address: String,
+    pub address: String,
 }
 
 impl Running {
-    fn start(desk: &Desk, more: &[&str]) -> Self {
+    pub fn start(desk: &Desk, more: &[&str]) -> Self {
         let mut run = vec![
             "run", "etl.toml", "--from", "-", "--to", "-", "--lanes", "1",
         ];
@@ -37,7 +37,7 @@ impl Running {
         Self::spawn(desk.command(&run))
     }
 
-    fn spawn(mut command: Command) -> Self {
+    pub fn spawn(mut command: Command) -> Self {
         let mut child = command
             .env("NAME", CANARY)
             .stdin(Stdio::piped())
@@ -62,12 +62,18 @@ impl Running {
     }
 
     /// Ends it as a power failure would, without asking.
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
     }
 
-    fn ask(&self, token: &str, method: &str, target: &str, body: Option<&str>) -> (u16, String) {
+    pub fn ask(
+        &self,
+        token: &str,
+        method: &str,
+        target: &str,
+        body: Option<&str>,
+    ) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).expect("connects");
         let content = body.map_or(String::new(), |body| {
             format!(
@@ -89,14 +95,14 @@ impl Running {
     }
 
     #[track_caller]
-    fn json(&self, token: &str, method: &str, target: &str, body: Option<&str>) -> Value {
+    pub fn json(&self, token: &str, method: &str, target: &str, body: Option<&str>) -> Value {
         let (status, text) = self.ask(token, method, target, body);
         assert_eq!(status, 200, "{text}");
         serde_json::from_str(&text).expect("JSON")
     }
 
     /// Ends the input, and reads what it still says.
-    fn end(mut self) -> (String, String) {
+    pub fn end(mut self) -> (String, String) {
         drop(self.stdin);
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.stdout.read_to_string(&mut stdout).expect("text");
@@ -113,7 +119,7 @@ fn desk() -> Desk {
     desk
 }
 
-fn create(desk: &Desk, role: &str, name: &str) -> String {
+pub fn create(desk: &Desk, role: &str, name: &str) -> String {
     let arguments = ["admin", "token", "create", "--role", role, "--name", name];
     let said = desk.etl(&arguments).ends_with(0);
     assert_eq!(said.stderr, "");
@@ -141,6 +147,7 @@ fn a_run_is_watched_and_changed_while_records_flow() {
         Some(r#"{"topic":"t","value":12345678901234567890123}"#),
     );
     assert!(text.contains("12345678901234567890123"), "{text}");
+    assert!(!text.contains(CANARY) && text.contains("${NAME}"), "{text}");
     assert_eq!(
         ask("GET", "/api/v1/explain?topic=t", None)["pipelines"][0]["selected"],
         true

@@ -3,7 +3,10 @@
 mod admin;
 mod bad_configuration;
 mod bad_records;
+mod browser;
 mod canary;
+mod console;
+mod dead_letters;
 mod explain;
 #[cfg(feature = "nats")]
 mod fleet;

@@ -20,7 +20,7 @@ const PICKY: &str = r#"(module
     (memory.copy (i32.const 1028) (local.get $at) (local.get $length))
     (i32.const 1024)))"#;
 
-fn desk() -> Desk {
+pub fn desk() -> Desk {
     let desk = Desk::new();
     desk.module("picky", PICKY).put(
         "etl.toml",
@@ -38,7 +38,7 @@ topic_filters = [{ filter_type = "Exact", pattern = "in" }]
     desk
 }
 
-fn lines(count: usize) -> String {
+pub fn lines(count: usize) -> String {
     let line = |n: usize| {
         format!(
             "{{\"topic\":\"in\",\"partition\":{},\"key\":\"{n}\",\"value\":{n}}}\n",

@@ -8,6 +8,7 @@ use crate::audit::verify;
 fn anna() -> Attempt {
     Attempt {
         who: Some("anna".to_owned()),
+        credential: Some("0123456789ab".to_owned()),
         role: Some("admin"),
         from: "127.0.0.1:1".to_owned(),
         what: "PUT /api/v1/pipelines/p".to_owned(),
@@ -215,6 +216,64 @@ fn refusals_do_not_fill_the_disk() {
     for _ in 0..10_000 {
         log.refused(&Attempt::default(), 401, "no token");
     }
+    // What somebody known tries is written all the same.
+    log.refused(&anna(), 403, "not for her");
     drop(log);
-    assert_eq!(verify(folder.path(), None).expect("whole").lines, 121);
+    assert_eq!(verify(folder.path(), None).expect("whole").lines, 122);
+}
+
+#[test]
+fn what_is_begun_side_by_side_has_its_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut log = AuditLog::open(folder.path(), 1).expect("a log");
+    let first = log.begin(&anna(), 1, json!({})).expect("written");
+    let second = log.begin(&anna(), 1, json!({})).expect("written");
+    let third = log.begin(&anna(), 1, json!({})).expect("written");
+    log.end(second, "done", json!({}));
+    drop(log);
+    drop(AuditLog::open(folder.path(), 1).expect("a log"));
+    let seen = events(folder.path());
+    for (of, name) in [
+        (first, "interrupted"),
+        (second, "done"),
+        (third, "interrupted"),
+    ] {
+        let ends = seen.iter().filter(|(_, ended)| *ended == Some(of));
+        let ends: Vec<&str> = ends.map(|(name, _)| name.as_str()).collect();
+        assert_eq!(ends, [name]);
+    }
+}
+
+#[test]
+fn half_a_line_is_not_turned_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut log = AuditLog::open_with(folder.path(), 1, 500).expect("a log");
+    let file = folder.path().join("audit.jsonl");
+    for change in 0..20 {
+        // As a write that failed leaves it, where it could not be taken back.
+        let mut torn = OpenOptions::new().append(true).open(&file).expect("opens");
+        torn.write_all(b"{\"seq\":").expect("written");
+        log.begin(&anna(), change, json!({})).expect("written");
+    }
+    drop(log);
+    assert!(verify::files(folder.path()).expect("files").len() > 5);
+    assert_eq!(verify(folder.path(), None).expect("whole").lines, 21);
+}
+
+#[test]
+fn turning_over_goes_on_where_it_broke() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut log = AuditLog::open_with(folder.path(), 1, 500).expect("a log");
+    while log.bytes < 500 {
+        log.begin(&anna(), 1, json!({})).expect("written");
+    }
+    // The file is closed, and the new one could not be made.
+    let closed = format!("audit-{:020}.jsonl", log.link.seq);
+    let closed = folder.path().join(closed);
+    fs::rename(folder.path().join("audit.jsonl"), closed).expect("renamed");
+    let lines = log.link.seq;
+    log.begin(&anna(), 1, json!({})).expect("written");
+    drop(log);
+    let verified = verify(folder.path(), None).expect("whole");
+    assert_eq!(verified.lines, lines + 1);
 }

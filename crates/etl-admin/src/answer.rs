@@ -1,5 +1,8 @@
 //! What goes back to a client.
 
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 pub(crate) const JSON: &str = "application/json";
@@ -11,9 +14,9 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) kind: &'static str,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: Vec<u8>,
+    kind: &'static str,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
 }
 
 impl Answer {
@@ -46,8 +49,10 @@ impl Answer {
 
     /// What is wrong, with more fields.
     pub(crate) fn problem_with(status: u16, detail: impl Into<String>, mut more: Value) -> Self {
+        let title = StatusCode::from_u16(status).ok();
+        let title = title.and_then(|status| status.canonical_reason());
         if let Some(fields) = more.as_object_mut() {
-            fields.insert("title".to_owned(), reason(status).into());
+            fields.insert("title".to_owned(), title.unwrap_or("Other").into());
             fields.insert("status".to_owned(), status.into());
             fields.insert("detail".to_owned(), detail.into().into());
         }
@@ -71,6 +76,11 @@ impl Answer {
         }
     }
 
+    /// The JSON that it is, for the audit log.
+    pub(crate) fn for_the_log(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
     /// The same with another status.
     pub(crate) fn status(mut self, status: u16) -> Self {
         self.status = status;
@@ -82,56 +92,25 @@ impl Answer {
         self.headers.push((name, value.into()));
         self
     }
-
-    /// The status line and the headers, up to the body.
-    pub(crate) fn head(&self, keep: bool) -> String {
-        let mut head = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\n",
-            self.status,
-            reason(self.status),
-            self.kind,
-            self.body.len()
-        );
-        for (name, value) in &self.headers {
-            // None of our values has a line break; one that did would be a header of somebody else's making.
-            let value = value.replace(['\r', '\n'], " ");
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        // Answers are for the one who asked, now, and are what they say they are.
-        head.push_str("cache-control: no-store\r\nx-content-type-options: nosniff\r\n");
-        head.push_str(if keep {
-            "\r\n"
-        } else {
-            "connection: close\r\n\r\n"
-        });
-        head
-    }
 }
 
-/// The words that go with a status.
-pub(crate) fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        411 => "Length Required",
-        412 => "Precondition Failed",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        415 => "Unsupported Media Type",
-        417 => "Expectation Failed",
-        422 => "Unprocessable Content",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        507 => "Insufficient Storage",
-        _ => "Other",
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        // Answers are for the one who asked, now, and are what they say they are.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let nosniff = HeaderValue::from_static("nosniff");
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+        for (name, value) in self.headers {
+            // None of our values has a line break; one that did would be a header of somebody else's making.
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        }
+        response
     }
 }
