@@ -192,6 +192,7 @@ fn a_secret_is_found_nowhere_in_clear() {
         "/api/v1/session",
         "/api/v1/health",
         "/api/v1/statistics",
+        "/api/v1/audit",
         "/api/v1/pipelines",
         "/api/v1/pipelines/careless",
         "/api/v1/pipelines/new",
