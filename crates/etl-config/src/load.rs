@@ -146,14 +146,6 @@ impl Loaded {
         }
     }
 
-    /// A pipeline's name as its document has it, with what was put into it left as it was asked for (`${VAR}`), so that it may be shown.
-    #[must_use]
-    pub fn name_as_written(&self, pipeline: &Pipeline) -> String {
-        let written = self.sources.as_written(&pipeline.path.key("name"));
-        let written = written.as_ref().and_then(serde_json::Value::as_str);
-        written.unwrap_or(&pipeline.id).to_owned()
-    }
-
     /// An error that only building could find, at its place in the files.
     ///
     /// Where the value at `path` is a string, `offset_in_string` is a byte of it, so that a pattern's mistake is shown inside the

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::load::Loaded;
+use crate::model::Pipeline;
 use crate::path::{ConfigPath, Segment};
 use crate::problem::{Place, Problem, Severity};
 use crate::reader::position_in;
@@ -119,5 +121,15 @@ impl Sources {
         whole
             .or(self.documents.first())
             .map(|document| (&**document, segments))
+    }
+}
+
+impl Loaded {
+    /// A pipeline's name as its document has it, with what was put into it left as it was asked for (`${VAR}`), so that it may be shown.
+    #[must_use]
+    pub fn name_as_written(&self, pipeline: &Pipeline) -> String {
+        let written = self.sources.as_written(&pipeline.path.key("name"));
+        let written = written.as_ref().and_then(serde_json::Value::as_str);
+        written.unwrap_or(&pipeline.id).to_owned()
     }
 }
