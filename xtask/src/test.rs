@@ -4,6 +4,7 @@
 //! passing tests print, so this chore asks for it, takes out the skip notes, and ends with them: a green run never hides what did not run.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Instant;
 
 use crate::{generator, guests, process};
@@ -14,9 +15,12 @@ use crate::{generator, guests, process};
     long_about = "Build the guest modules and the generator of others, then run every test of the workspace, documentation examples included\n\n\
                   Arguments go to `cargo test` as they are, and after `--` to the test programs. Tests that need something this machine\n\
                   does not have are skipped, and named at the end with how to get it.",
-    after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -p etl-filter\n  cargo xtask test -- conflict --nocapture"
+    after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -p etl-filter\n  cargo xtask test -- conflict --nocapture\n  cargo xtask test --kafka"
 )]
 pub struct Arguments {
+    /// Run the tests of the Kafka adapter instead: against a mock cluster, or the brokers that KAFKA_BOOTSTRAP names
+    #[arg(long)]
+    kafka: bool,
     /// Given to `cargo test`
     #[arg(
         value_name = "ARGUMENT",
@@ -29,6 +33,9 @@ pub struct Arguments {
 /// Runs the chore.
 pub fn run(arguments: &Arguments) -> Result<(), String> {
     let root = process::repository_root();
+    if arguments.kafka {
+        return tests(&root, &kafka_arguments(&arguments.arguments));
+    }
     let start = Instant::now();
     guests::build(&root, &[])?;
     eprintln!(
@@ -44,12 +51,14 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         );
     }
 
+    let is_terminal = std::io::stdout().is_terminal();
+    tests(&root, &test_arguments(&arguments.arguments, is_terminal))
+}
+
+fn tests(root: &Path, arguments: &[String]) -> Result<(), String> {
     let start = Instant::now();
-    let mut command = process::cargo(&root);
-    command.args(test_arguments(
-        &arguments.arguments,
-        std::io::stdout().is_terminal(),
-    ));
+    let mut command = process::cargo(root);
+    command.args(arguments);
     let mut transcript = Transcript::default();
     let status = process::each_line(&mut command, |line| {
         let line = String::from_utf8_lossy(line);
@@ -64,6 +73,16 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     } else {
         Err(format!("`{}` failed ({status})", process::shown(&command)))
     }
+}
+
+/// Most of what these tests do is to wait for a mock to form groups, so many of them run at a time. They need no module.
+fn kafka_arguments(for_tests: &[String]) -> Vec<String> {
+    const GIVEN: &str = "test --workspace --features etl-broker-adapter/kafka --test kafka -- --show-output --test-threads=12";
+    let given = GIVEN.split(' ').map(str::to_owned);
+    let separator = |argument: &&String| *argument != "--";
+    given
+        .chain(for_tests.iter().filter(separator).cloned())
+        .collect()
 }
 
 /// Whether the tests of a package are among what was asked for: it is named, or none is.

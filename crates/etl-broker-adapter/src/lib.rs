@@ -24,7 +24,7 @@ pub mod line;
 pub mod nats;
 mod open;
 mod runner;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "kafka", feature = "nats"))]
 mod servers;
 mod sink;
 mod source;

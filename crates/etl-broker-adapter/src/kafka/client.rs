@@ -8,7 +8,10 @@ use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::topic_partition_list::Offset;
 
+use super::desk::Place;
+use super::poller::list;
 use super::url::{KafkaUrl, is_secret};
 use crate::{AdapterError, AdapterErrorKind};
 
@@ -163,7 +166,7 @@ pub(super) fn is_of_the_record(code: Code) -> bool {
     )
 }
 
-/// Answers questions, and makes topics. Blocking: not for a thread of the runtime.
+/// Answers questions. Blocking: not for a thread of the runtime.
 pub(super) struct Asker {
     url: KafkaUrl,
     client: BaseConsumer<Quiet>,
@@ -204,6 +207,39 @@ impl Asker {
             url: url.clone(),
             client: create(url, &config, Quiet)?,
         })
+    }
+
+    /// One that asks for a group without being a member of it. Positions that a transaction is about to commit are waited for.
+    pub(super) fn of_group(url: &KafkaUrl) -> Result<Self, AdapterError> {
+        let fixed = [
+            ("group.id", &*url.group),
+            ("enable.auto.commit", "false"),
+            ("allow.auto.create.topics", "false"),
+            ("isolation.level", "read_committed"),
+        ];
+        let config = config(url, &[], &fixed);
+        Ok(Self {
+            url: url.clone(),
+            client: create(url, &config, Quiet)?,
+        })
+    }
+
+    /// What the group has committed of each of these; `None`: nothing.
+    pub(super) fn committed(&self, places: &[Place]) -> Result<Vec<Option<u64>>, AdapterError> {
+        let committed = self.client.committed_offsets(list(places), ANSWER);
+        let committed =
+            committed.map_err(|error| failed(&self.url, "the positions of the group", &error))?;
+        let committed = places.iter().map(|(topic, partition)| {
+            let found = committed.find_partition(topic, *partition)?;
+            if let Err(error) = found.error() {
+                return Some(Err(failed(&self.url, "the positions of the group", &error)));
+            }
+            match found.offset() {
+                Offset::Offset(offset) => u64::try_from(offset).ok().map(Ok),
+                _ => None,
+            }
+        });
+        committed.map(Option::transpose).collect()
     }
 
     /// Names and partitions of all topics but the brokers' own.

@@ -1,7 +1,7 @@
 //! What lies between the thread that polls and the source that gives out: records of each partition that wait, and those that were given out.
 //!
 //! An assigned partition has a **slot**, which it keeps until it is taken away; a token is the slot's number and the offset, so a token of an earlier
-//! assignment means nothing. Records that were given out are kept until they are acknowledged (they are shared with the engine, not copied): so given
+//! assignment means nothing. Where offsets go back (the topic was made anew, or lost its end), the partition gets another slot, as those are other records. Records that were given out are kept until they are acknowledged (they are shared with the engine, not copied): so given
 //! back ones are given out again from here, in order, without asking a broker, and a position never passes a record that is not safe.
 //!
 //! Nothing here waits or calls librdkafka.
@@ -63,6 +63,10 @@ struct Slot {
     paused: bool,
     /// It is about to be taken away.
     going: bool,
+    /// The highest offset that came.
+    last: Option<u64>,
+    /// Nothing is behind what came, for now.
+    at_end: bool,
 }
 
 /// A partition, as librdkafka names it.
@@ -72,7 +76,6 @@ pub(super) type Place = (Arc<str>, i32);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Next {
     pub(super) slot: u16,
-    pub(super) key: PartitionKey,
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     pub(super) offset: u64,
@@ -82,6 +85,9 @@ pub(super) struct Next {
 #[derive(Debug, Clone)]
 pub(super) struct Going {
     pub(super) places: Vec<Place>,
+    /// A partition may be ours again before these have gone.
+    slots: Vec<u16>,
+    told: bool,
     pub(super) keys: Vec<PartitionKey>,
     /// Somebody else may have them already.
     pub(super) lost: bool,
@@ -94,7 +100,8 @@ struct State {
     next_slot: u16,
     /// After which the next batch begins.
     last: u16,
-    going: VecDeque<Going>,
+    /// Told to the source or not, until it has released them.
+    going: Vec<Going>,
     error: Option<AdapterError>,
     /// To be said once with an empty batch: it works again.
     works_again: bool,
@@ -132,6 +139,13 @@ pub(super) struct Desk {
 }
 
 impl Desk {
+    /// One whose tokens are none of the other's.
+    pub(super) fn after(other: &Self) -> Self {
+        let desk = Self::default();
+        desk.state().next_slot = other.state().next_slot;
+        desk
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,25 +162,7 @@ impl Desk {
     pub(super) fn assigned(&self, places: &[Place]) {
         let mut state = self.state();
         for (topic, partition) in places {
-            let mut number = state.next_slot;
-            while state.slots.contains_key(&number) {
-                number = number.wrapping_add(1);
-            }
-            state.next_slot = number.wrapping_add(1);
-            let of_topic = state.by_topic.entry(topic.to_string()).or_default();
-            of_topic.insert(*partition, number);
-            let slot = Slot {
-                topic: topic.clone(),
-                partition: *partition,
-                key: PartitionKey::of(topic, super::mapping::place(*partition)),
-                waiting: VecDeque::new(),
-                given: VecDeque::new(),
-                next: None,
-                held: None,
-                paused: false,
-                going: false,
-            };
-            state.slots.insert(number, slot);
+            state.begin(topic, *partition, false);
         }
     }
 
@@ -190,21 +186,40 @@ impl Desk {
         let going = Going {
             places: places.to_vec(),
             keys: keys.map(|slot| slot.key).collect(),
+            slots: numbers,
+            told: false,
             lost,
         };
-        state.going.push_back(going);
+        state.going.push(going);
         drop(state);
         self.wake();
         false
     }
 
-    /// They have gone.
-    pub(super) fn forget(&self, places: &[Place]) {
+    /// The source has finished with revocations that these belong to. Answers which partitions the group still waits for.
+    pub(super) fn released(&self, partitions: &[PartitionKey]) -> Vec<Place> {
+        self.gone(|going| going.told && going.keys.iter().any(|key| partitions.contains(key)))
+    }
+
+    /// The source finishes nothing any more. Answers which partitions the group still waits for.
+    pub(super) fn release_all(&self) -> Vec<Place> {
+        self.gone(|_| true)
+    }
+
+    fn gone(&self, which: impl Fn(&Going) -> bool) -> Vec<Place> {
         let mut state = self.state();
-        let numbers = state.numbers(places);
-        state.forget(&numbers);
+        let mut places = Vec::new();
+        for going in state
+            .going
+            .extract_if(.., |going| which(going))
+            .collect::<Vec<_>>()
+        {
+            state.forget(&going.slots);
+            places.extend(going.places);
+        }
         drop(state);
         self.taken.notify_one();
+        places
     }
 
     /// The slot of a partition, and its topic's name to share; `None`: it is not ours any more.
@@ -216,10 +231,27 @@ impl Desk {
     }
 
     /// Adds what was fetched. `true`: as much waits as may.
-    pub(super) fn put(&self, slot: u16, offset: u64, content: Content) -> bool {
+    pub(super) fn put(&self, mut slot: u16, offset: u64, content: Content) -> bool {
         let mut state = self.state();
         let state = &mut *state;
+        if let Some(before) = state.slots.get(&slot)
+            && before.last.is_some_and(|last| last >= offset)
+        {
+            let (topic, partition, paused) =
+                (before.topic.clone(), before.partition, before.paused);
+            tracing::warn!(
+                topic = &*topic,
+                partition,
+                offset,
+                last = before.last,
+                "offsets went back: the topic was made anew, or lost its end"
+            );
+            state.forget(&[slot]);
+            slot = state.begin(&topic, partition, paused);
+        }
         if let Some(slot) = state.slots.get_mut(&slot).filter(|slot| !slot.going) {
+            slot.last = Some(offset);
+            slot.at_end = false;
             let fetched = Fetched {
                 offset,
                 given_before: 0,
@@ -232,6 +264,26 @@ impl Desk {
             slot.waiting.push_back(fetched);
         }
         state.is_full()
+    }
+
+    /// Nothing is behind what came of partitions of this number.
+    pub(super) fn at_end(&self, partition: i32) {
+        let mut state = self.state();
+        let slots = state.slots.values_mut();
+        for slot in slots.filter(|slot| slot.partition == partition) {
+            slot.at_end = true;
+        }
+        drop(state);
+        self.wake();
+    }
+
+    /// Whether everything that there is of a partition was given out.
+    pub(super) fn is_exhausted(&self, (topic, partition): &Place) -> bool {
+        let state = self.state();
+        let of_topic = state.by_topic.get(&**topic);
+        let number = of_topic.and_then(|of_topic| of_topic.get(partition));
+        let slot = number.and_then(|number| state.slots.get(number));
+        slot.is_some_and(|slot| slot.at_end && slot.waiting.is_empty())
     }
 
     /// Ends the run of the source with this, or has it wait.
@@ -284,8 +336,9 @@ impl Desk {
         if let Some(error) = state.error.take() {
             return Found::Error(error);
         }
-        if let Some(going) = state.going.pop_front() {
-            return Found::Going(going);
+        if let Some(going) = state.going.iter_mut().find(|going| !going.told) {
+            going.told = true;
+            return Found::Going(going.clone());
         }
         let found = state.take(demand);
         drop(state);
@@ -324,8 +377,8 @@ impl Desk {
         next.collect()
     }
 
-    /// What would be committed if these were safe.
-    pub(super) fn positions(&self, tokens: &[AckToken]) -> Vec<Next> {
+    /// What would be committed if these were safe; `None`: some of them mean nothing any more.
+    pub(super) fn positions(&self, tokens: &[AckToken]) -> Option<Vec<Next>> {
         let state = self.state();
         let mut positions: BTreeMap<u16, u64> = BTreeMap::new();
         for token in tokens {
@@ -333,16 +386,23 @@ impl Desk {
             let next = positions.entry(number).or_default();
             *next = (*next).max(offset + 1);
         }
-        let next = positions.into_iter().filter_map(|(number, offset)| {
+        let next = positions.into_iter().map(|(number, offset)| {
             let slot = state.slots.get(&number)?;
             Some(slot.next(number, offset))
         });
         next.collect()
     }
 
-    /// Whether this slot is still the same partition's.
+    /// Whether this slot is still the same partition's, and nobody else can have that meanwhile.
     pub(super) fn owns(&self, slot: u16) -> bool {
-        self.state().slots.contains_key(&slot)
+        let state = self.state();
+        let lost = |going: &Going| going.lost && going.slots.contains(&slot);
+        state.slots.contains_key(&slot) && !state.going.iter().any(lost)
+    }
+
+    /// Whether the source was closed.
+    pub(super) fn is_closing(&self) -> bool {
+        self.state().closing
     }
 
     /// Puts what was given out back in its place, to come again after `delay`.
@@ -408,7 +468,6 @@ impl Slot {
     fn next(&self, slot: u16, offset: u64) -> Next {
         Next {
             slot,
-            key: self.key,
             topic: self.topic.clone(),
             partition: self.partition,
             offset,
@@ -421,6 +480,32 @@ impl Slot {
 }
 
 impl State {
+    /// Answers the new slot.
+    fn begin(&mut self, topic: &Arc<str>, partition: i32, paused: bool) -> u16 {
+        let mut number = self.next_slot;
+        while self.slots.contains_key(&number) {
+            number = number.wrapping_add(1);
+        }
+        self.next_slot = number.wrapping_add(1);
+        let of_topic = self.by_topic.entry(topic.to_string()).or_default();
+        of_topic.insert(partition, number);
+        let slot = Slot {
+            topic: topic.clone(),
+            partition,
+            key: PartitionKey::of(topic, super::mapping::place(partition)),
+            waiting: VecDeque::new(),
+            given: VecDeque::new(),
+            next: None,
+            held: None,
+            paused,
+            going: false,
+            last: None,
+            at_end: false,
+        };
+        self.slots.insert(number, slot);
+        number
+    }
+
     fn is_full(&self) -> bool {
         self.records >= RECORDS || self.bytes >= BYTES
     }
@@ -446,6 +531,7 @@ impl State {
             self.drop_waiting(*number);
             if let Some(slot) = self.slots.remove(number)
                 && let Some(of_topic) = self.by_topic.get_mut(&*slot.topic)
+                && of_topic.get(&slot.partition) == Some(number)
             {
                 of_topic.remove(&slot.partition);
             }

@@ -3,7 +3,7 @@
 //! - [`KafkaUrl`] says which brokers, topics and group (`url`), `client` makes clients of it and words their errors.
 //! - [`KafkaSource`] reads topics in a consumer group. A thread of its own polls (`poller`) and fills the `desk`, from which the source
 //!   gives out; so the group never waits for a slow sink.
-//! - [`KafkaSink`] writes with an idempotent producer, or in transactions together with the positions of a source (`transaction`); `reports` is what the brokers said.
+//! - [`KafkaSink`] writes with an idempotent producer, or in transactions together with the positions of a source (`together`, `transaction`, `positions`); `reports` is what the brokers said.
 //! - [`KafkaBroker`] is what tools ask for, and `tail` reads for them outside of any group.
 //!
 //! What a record is on either side is settled in `mapping` alone. `unsafe` is nowhere here: librdkafka is reached through rdkafka's safe calls.
@@ -13,6 +13,7 @@ mod client;
 mod desk;
 mod mapping;
 mod poller;
+mod positions;
 mod reports;
 mod sink;
 mod source;

@@ -188,6 +188,10 @@ pub(super) fn run(consumer: Arc<Poll>, desk: &Desk) {
                         break;
                     }
                 }
+                Err(KafkaError::PartitionEOF(partition)) => {
+                    desk.at_end(partition);
+                    break;
+                }
                 Err(KafkaError::MessageConsumptionFatal(_)) => {
                     let fatal = consumer.client().fatal_error();
                     let (code, reason) = fatal.unwrap_or((Code::Fatal, String::new()));
@@ -204,6 +208,11 @@ pub(super) fn run(consumer: Arc<Poll>, desk: &Desk) {
                 }
             }
         }
+    }
+    // The group waits for what the source was told to give up and did not, and so would the end of the membership.
+    let places = desk.release_all();
+    if !places.is_empty() {
+        note(give_up(&consumer, &places), "given up");
     }
     // Dropped by the last who holds it, which ends the membership.
     drop(consumer);

@@ -6,8 +6,7 @@
 //! **Partition.** A record keeps its partition where the topic has it. Where the topic has fewer, one with a key goes by the hash of its key, as with Kafka's own producers
 //! (murmur2), and one without by its partition modulo their number: both keep the order that a reader can rely on.
 //!
-//! **Transactions.** Opened for them, everything between two confirmations is one transaction, and the positions of the source are part of it. A transaction that
-//! must be aborted is, and its records are written again.
+//! **Transactions.** Opened for them, everything between two confirmations is one transaction, and the positions of the source are part of it ([`together`]).
 //!
 //! What fails: [`client`](super::client) says which errors pass. After one the producer is replaced by a new one, so nothing of before is still on its way. A message that a broker
 //! refuses for what it is comes back as refused.
@@ -25,12 +24,13 @@ use super::client::{
 };
 use super::mapping::written;
 use super::reports::{Delivered, INDEX_BITS, Reports, Shared};
-use super::source::KafkaPositions;
-use super::transaction::{
-    TRANSACTION, commit, fenced, is_fenced, of_transaction, repeat, unique_id,
-};
+use super::transaction::{TRANSACTION, fenced, is_fenced, of_transaction, repeat, unique_id};
 use super::url::{KafkaUrl, check_topic};
 use crate::{AdapterError, AdapterErrorKind, BoxFuture, Output, Outputs, Positions, Refused, Sink};
+
+mod together;
+
+use together::Doubt;
 
 /// How long is waited for room in the producer's queue before it is looked at again.
 const ROOM: Duration = Duration::from_millis(5);
@@ -64,6 +64,10 @@ pub struct KafkaSink {
     /// A transaction was begun.
     open: bool,
     transactional_id: Option<String>,
+    /// Of a transaction that nobody knows the end of.
+    doubt: Option<Doubt>,
+    /// It turned out to be committed, with everything that is about to be written again.
+    done: bool,
 }
 
 impl KafkaSink {
@@ -112,6 +116,8 @@ impl KafkaSink {
             refused: Vec::new(),
             open: false,
             transactional_id,
+            doubt: None,
+            done: false,
         };
         if let Some(topic) = sink.url.topic() {
             let topic: Arc<str> = topic.into();
@@ -212,6 +218,9 @@ impl KafkaSink {
     }
 
     async fn send(&mut self, outputs: &Outputs) -> Result<(), AdapterError> {
+        if self.done {
+            return Ok(());
+        }
         self.begin().await?;
         let producer = self.producer()?;
         let epoch = self.reports.state().epoch as usize;
@@ -353,100 +362,6 @@ impl KafkaSink {
             .flat_map(|outputs| outputs.iter())
             .nth(index)
     }
-
-    async fn begin(&mut self) -> Result<(), AdapterError> {
-        if self.open || !self.options.transactions {
-            return Ok(());
-        }
-        let (producer, url) = (self.producer()?, self.url.clone());
-        blocking(move || {
-            producer
-                .begin_transaction()
-                .map_err(|error| of_transaction(&url, "cannot begin a transaction", &error))
-        })
-        .await?;
-        self.open = true;
-        Ok(())
-    }
-
-    async fn abort(&mut self) -> Result<(), AdapterError> {
-        if !std::mem::take(&mut self.open) {
-            return Ok(());
-        }
-        let (producer, url) = (self.producer()?, self.url.clone());
-        blocking(move || {
-            producer.purge(PurgeConfig::default().queue().inflight());
-            repeat(|| producer.abort_transaction(TRANSACTION))
-                .map_err(|error| of_transaction(&url, "cannot abort a transaction", &error))
-        })
-        .await
-    }
-
-    async fn commit(&mut self, positions: Vec<Positions>) -> Result<(), AdapterError> {
-        let (producer, url) = (self.producer()?, self.url.clone());
-        let committed = blocking(move || commit(&producer, &url, &positions)).await;
-        if committed.is_ok() {
-            self.open = false;
-        }
-        committed
-    }
-
-    /// Confirms; in a transaction, with these positions.
-    async fn all_safe(&mut self, positions: Vec<Positions>) -> Result<Vec<Refused>, AdapterError> {
-        if self.options.transactions {
-            self.begin().await?;
-            self.without_lost(&positions).await?;
-        }
-        let refused = self.reports().await?;
-        if self.options.transactions {
-            match refused.is_empty() || positions.is_empty() {
-                true => self.commit(positions).await?,
-                false => self.abort().await?,
-            }
-        }
-        self.begin_anew();
-        Ok(refused)
-    }
-
-    /// Outputs of partitions that were taken away meanwhile are not to be committed: their records come again, to somebody else. So what was written is aborted, and the rest
-    /// written again.
-    async fn without_lost(&mut self, positions: &[Positions]) -> Result<(), AdapterError> {
-        let positions = positions
-            .iter()
-            .filter_map(Positions::get::<KafkaPositions>);
-        let lost: Vec<_> = positions.flat_map(KafkaPositions::lost).collect();
-        let is_lost = |output: &Output| lost.contains(&output.origin.partition);
-        let written = self.written.clone();
-        if !written
-            .iter()
-            .flat_map(|outputs| outputs.iter())
-            .any(is_lost)
-        {
-            return Ok(());
-        }
-        self.abort().await?;
-        self.begin_anew();
-        for outputs in written {
-            // The runner knows each by its number, so the numbers stay.
-            let (first, kept): (usize, Vec<Output>) = (
-                self.count,
-                outputs
-                    .iter()
-                    .filter(|output| !is_lost(output))
-                    .cloned()
-                    .collect(),
-            );
-            if kept.len() == outputs.len() {
-                self.send(&outputs).await?;
-            } else {
-                // Lots are of one partition, so it is all or nothing.
-                debug_assert!(kept.is_empty());
-                self.count = first + outputs.len();
-            }
-            self.written.push(outputs);
-        }
-        self.begin().await
-    }
 }
 
 /// The partition to ask for; `None`: by the key.
@@ -480,7 +395,14 @@ impl Sink for KafkaSink {
     }
 
     fn confirm(&mut self) -> BoxFuture<'_, Result<Vec<Refused>, AdapterError>> {
-        Box::pin(self.all_safe(Vec::new()))
+        Box::pin(async move {
+            if self.options.transactions {
+                return self.commit_alone().await;
+            }
+            let refused = self.reports().await?;
+            self.begin_anew();
+            Ok(refused)
+        })
     }
 
     fn confirm_with(
@@ -494,7 +416,7 @@ impl Sink for KafkaSink {
                     format!("{}: it was not opened for transactions", self.url),
                 ));
             }
-            self.all_safe(positions).await
+            self.commit_together(positions).await
         })
     }
 
@@ -505,6 +427,11 @@ impl Sink for KafkaSink {
             self.topics.clear();
             let asker = self.asker.clone();
             blocking(move || asker.topics()).await?;
+            if self.doubt.is_some() {
+                self.connect().await?;
+                self.settle().await?;
+                return Ok(true);
+            }
             match self.abort().await {
                 // Beginning anew would shut the other one out in turn, and so on.
                 Err(error) if error.kind() == AdapterErrorKind::InUse => return Err(error),

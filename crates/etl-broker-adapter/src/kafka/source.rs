@@ -8,20 +8,22 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
-use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::Offset;
+use rdkafka::consumer::Consumer;
 
-use super::client::{ANSWER, Asker, blocking, config, create, create_topic, failed, missing};
-use super::desk::{Desk, Found, Going, Next, Place};
-use super::poller::{Context, Poll, give_up, list, offsets, run};
+use super::client::{Asker, blocking, config, create, create_topic, failed, missing};
+use super::desk::{Desk, Found, Next, Place};
+use super::poller::{Context, Poll, give_up, offsets, run};
+use super::positions::{KafkaPositions, Probe};
 use super::url::KafkaUrl;
 use crate::{
     AckToken, AdapterError, AdapterErrorKind, BoxFuture, Demand, Lag, PartitionKey, Positions,
     Pulled, Revocation, Source,
 };
+
+/// How long closing waits for those who look at the membership for a moment.
+const OTHERS: Duration = Duration::from_secs(5);
 
 /// How long what is in flight of a partition that goes may take to be finished.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -32,8 +34,8 @@ pub struct KafkaSource {
     desk: Arc<Desk>,
     consumer: Option<Arc<Poll>>,
     poller: Option<JoinHandle<()>>,
-    /// What the runner is finishing.
-    going: Vec<Going>,
+    /// Asks beside the membership, so that no question holds up its end.
+    probe: Arc<Probe>,
     atomic: bool,
 }
 
@@ -57,6 +59,15 @@ impl KafkaSource {
                 ),
             ));
         }
+        let isolation = url.setting("isolation.level").filter(|_| atomic);
+        if let Some(other) = isolation.filter(|level| *level != "read_committed") {
+            return Err(AdapterError::new(
+                AdapterErrorKind::InvalidUrl,
+                format!(
+                    "{url}: exactly once needs `isolation.level=read_committed`, not `{other}`: records of transactions that were given up would be read, and positions that are about to move"
+                ),
+            ));
+        }
         check_topics(&url, create_topics).await?;
         let desk = Arc::new(Desk::default());
         let (joining, context) = (
@@ -72,7 +83,7 @@ impl KafkaSource {
                 ("auto.commit.interval.ms", "1000"),
                 ("topic.metadata.refresh.interval.ms", "30000"),
             ];
-            let fixed = [
+            let mut fixed = vec![
                 ("group.id", &*joining.group),
                 ("enable.auto.commit", if atomic { "false" } else { "true" }),
                 ("enable.auto.offset.store", "false"),
@@ -82,6 +93,9 @@ impl KafkaSource {
                     if joining.latest { "latest" } else { "earliest" },
                 ),
             ];
+            if atomic {
+                fixed.push(("isolation.level", "read_committed"));
+            }
             let consumer: Poll = create(&joining, &config(&joining, &own, &fixed), context)?;
             let topics: Vec<&str> = joining.topics.iter().map(String::as_str).collect();
             consumer
@@ -107,11 +121,11 @@ impl KafkaSource {
         let poller =
             poller.map_err(|error| AdapterError::from_io("cannot start a thread", error))?;
         Ok(Self {
+            probe: Arc::new(Probe::new(url.clone())),
             url,
             desk,
             consumer: Some(consumer),
             poller: Some(poller),
-            going: Vec::new(),
             atomic,
         })
     }
@@ -185,12 +199,10 @@ impl Source for KafkaSource {
                     Found::Batch(batch) => return Ok(Pulled::Batch(batch)),
                     Found::Error(error) => return Err(error),
                     Found::Going(going) => {
-                        let revocation = Revocation {
-                            partitions: going.keys.clone(),
+                        return Ok(Pulled::Revoked(Revocation {
+                            partitions: going.keys,
                             within: if going.lost { Duration::ZERO } else { WITHIN },
-                        };
-                        self.going.push(going);
-                        return Ok(Pulled::Revoked(revocation));
+                        }));
                     }
                     Found::Nothing(None) => self.desk.came().await,
                     Found::Nothing(Some(until)) => {
@@ -223,16 +235,10 @@ impl Source for KafkaSource {
         partitions: &'a [PartitionKey],
     ) -> BoxFuture<'a, Result<(), AdapterError>> {
         Box::pin(async move {
-            let (gone, rest) = std::mem::take(&mut self.going)
-                .into_iter()
-                .partition(|going| going.keys.iter().any(|key| partitions.contains(key)));
-            self.going = rest;
-            let gone: Vec<Going> = gone;
-            let places: Vec<Place> = gone.into_iter().flat_map(|going| going.places).collect();
+            let places: Vec<Place> = self.desk.released(partitions);
             if places.is_empty() {
                 return Ok(());
             }
-            self.desk.forget(&places);
             let (consumer, url) = (self.consumer()?.clone(), self.url.clone());
             blocking(move || {
                 give_up(&consumer, &places)
@@ -244,11 +250,12 @@ impl Source for KafkaSource {
 
     fn positions(&mut self, tokens: &[AckToken]) -> Option<Positions> {
         let consumer = self.consumer.as_ref().filter(|_| self.atomic)?;
-        Some(Positions::new(KafkaPositions {
-            desk: self.desk.clone(),
-            consumer: Arc::downgrade(consumer),
-            next: self.desk.positions(tokens),
-        }))
+        Some(Positions::new(KafkaPositions::new(
+            self.desk.clone(),
+            Arc::downgrade(consumer),
+            self.probe.clone(),
+            self.desk.positions(tokens),
+        )))
     }
 
     fn committed(&mut self, tokens: &[AckToken]) {
@@ -256,14 +263,8 @@ impl Source for KafkaSource {
     }
 
     fn lag(&self) -> BoxFuture<'static, Result<Option<Lag>, AdapterError>> {
-        let (desk, url) = (self.desk.clone(), self.url.clone());
-        let consumer = self.consumer.as_ref().map(Arc::downgrade);
-        Box::pin(blocking(move || {
-            let Some(consumer) = consumer.and_then(|consumer| consumer.upgrade()) else {
-                return Ok(None);
-            };
-            lag(&consumer, &desk, &url).map(Some)
-        }))
+        let (desk, probe) = (self.desk.clone(), self.probe.clone());
+        Box::pin(blocking(move || probe.lag(&desk)))
     }
 
     fn recover(&mut self) -> BoxFuture<'_, Result<bool, AdapterError>> {
@@ -283,7 +284,14 @@ impl Source for KafkaSource {
                 // A panic was reported when it happened.
                 let _ = poller.join();
             }
-            // Leaving the group commits what is stored.
+            let until = Instant::now() + OTHERS;
+            while let Some(consumer) = &consumer
+                && Arc::strong_count(consumer) > 1
+                && Instant::now() < until
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // Leaving the group commits what is stored. The last who holds it does that, so it is us.
             drop(consumer);
             Ok(())
         }))
@@ -295,67 +303,4 @@ impl Drop for KafkaSource {
         // The thread ends by itself; waiting for the brokers here could hold up whoever drops this.
         drop(self.leave());
     }
-}
-
-/// What a [`KafkaSink`](super::KafkaSink) commits.
-pub(super) struct KafkaPositions {
-    desk: Arc<Desk>,
-    consumer: std::sync::Weak<Poll>,
-    next: Vec<Next>,
-}
-
-impl KafkaPositions {
-    /// Positions of partitions that are still ours.
-    pub(super) fn owned(&self) -> impl Iterator<Item = &Next> {
-        self.next.iter().filter(|next| self.desk.owns(next.slot))
-    }
-
-    /// Partitions that were taken away meanwhile. Their next reader gets these records again, so what came of them must not be committed.
-    pub(super) fn lost(&self) -> impl Iterator<Item = PartitionKey> {
-        let lost = self.next.iter().filter(|next| !self.desk.owns(next.slot));
-        lost.map(|next| next.key)
-    }
-
-    /// Who we are in the group now, by which the brokers know a member that was thrown out.
-    pub(super) fn member(&self) -> Option<ConsumerGroupMetadata> {
-        self.consumer.upgrade()?.group_metadata()
-    }
-}
-
-fn lag(consumer: &Poll, desk: &Desk, url: &KafkaUrl) -> Result<Lag, AdapterError> {
-    let mut known = desk.unsafe_from();
-    let unknown: Vec<Place> = known
-        .iter()
-        .filter(|(_, from)| from.is_none())
-        .map(|(place, _)| place.clone())
-        .collect();
-    if !unknown.is_empty() {
-        let committed = consumer.committed_offsets(list(&unknown), ANSWER);
-        let committed = committed.map_err(|error| failed(url, "the lag", &error))?;
-        for ((topic, partition), from) in &mut known {
-            let found = committed.find_partition(topic, *partition);
-            if let (None, Some(Offset::Offset(offset))) = (&from, found.map(|own| own.offset())) {
-                *from = u64::try_from(offset).ok();
-            }
-        }
-    }
-    let mut lag = Lag::default();
-    for ((topic, partition), from) in known {
-        let bounds = consumer.fetch_watermarks(&topic, partition, ANSWER);
-        let (low, high) = match bounds {
-            Ok(bounds) => bounds,
-            // It has just gone.
-            Err(KafkaError::MetadataFetch(_)) if desk.slot(&topic, partition).is_none() => continue,
-            Err(error) => return Err(failed(url, "the lag", &error)),
-        };
-        let begin = if url.latest { high } else { low };
-        let from = from
-            .and_then(|from| i64::try_from(from).ok())
-            .unwrap_or(begin);
-        let records = u64::try_from(high - from.max(low)).unwrap_or_default();
-        lag.records += records;
-        lag.partitions
-            .push((format!("{topic}/{partition}").into(), records));
-    }
-    Ok(lag)
 }

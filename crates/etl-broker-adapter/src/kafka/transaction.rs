@@ -1,61 +1,61 @@
 //! The calls of a transaction, and what their errors mean: nearly always, begin again.
 
-use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{Producer, ThreadedProducer};
 
 use super::client::{failed, of_code};
+use super::desk::Place;
 use super::poller::offsets;
 use super::reports::Reports;
-use super::source::KafkaPositions;
 use super::url::KafkaUrl;
-use crate::{AdapterError, AdapterErrorKind, Positions};
+use crate::{AdapterError, AdapterErrorKind};
 
 /// How long a call about a transaction may take.
 pub(super) const TRANSACTION: Duration = Duration::from_secs(30);
 
-/// How often such a call is repeated at once.
+/// How often such a call is repeated at once, if it was not that which took the time.
 const REPEATS: u32 = 5;
 
-/// Offsets first, then the end.
-pub(super) fn commit(
+/// Positions that belong to a transaction, by partition.
+pub(super) type Offsets = Vec<(Place, u64)>;
+
+/// Makes positions part of the transaction that is open. Blocking.
+pub(super) fn send_offsets(
     producer: &ThreadedProducer<Reports>,
     url: &KafkaUrl,
-    positions: &[Positions],
+    next: &Offsets,
+    member: &ConsumerGroupMetadata,
 ) -> Result<(), AdapterError> {
-    let failed = |doing, error: &KafkaError| of_transaction(url, doing, error);
-    let positions: Vec<&KafkaPositions> = positions.iter().filter_map(Positions::get).collect();
-    let mut furthest: HashMap<(&str, i32), u64> = HashMap::new();
-    for next in positions.iter().flat_map(|positions| positions.owned()) {
-        let own = furthest.entry((&next.topic, next.partition)).or_default();
-        *own = (*own).max(next.offset);
-    }
-    if let Some(position) = positions.last().filter(|_| !furthest.is_empty()) {
-        let member = position.member().ok_or_else(|| {
-            AdapterError::new(
-                AdapterErrorKind::Closed,
-                format!("{url}: the source was closed before its positions were committed"),
-            )
-        })?;
-        let list = furthest
-            .iter()
-            .map(|((topic, partition), next)| (*topic, *partition, *next));
-        let list = offsets(list).map_err(|error| failed("cannot commit positions", &error))?;
-        repeat(|| producer.send_offsets_to_transaction(&list, &member, TRANSACTION))
-            .map_err(|error| failed("cannot commit positions", &error))?;
-    }
+    let failed = |error: &KafkaError| of_transaction(url, "cannot commit positions", error);
+    let list = next
+        .iter()
+        .map(|((topic, partition), next)| (&**topic, *partition, *next));
+    let list = offsets(list).map_err(|error| failed(&error))?;
+    repeat(|| producer.send_offsets_to_transaction(&list, member, TRANSACTION))
+        .map_err(|error| failed(&error))
+}
+
+/// Ends the transaction that is open. After an error nobody knows whether it was committed. Blocking.
+pub(super) fn end(
+    producer: &ThreadedProducer<Reports>,
+    url: &KafkaUrl,
+) -> Result<(), AdapterError> {
     repeat(|| producer.commit_transaction(TRANSACTION))
-        .map_err(|error| failed("cannot commit a transaction", &error))
+        .map_err(|error| of_transaction(url, "cannot commit a transaction", &error))
 }
 
 /// Calls again what can be called again.
 pub(super) fn repeat(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
     let mut repeats = 0;
+    let until = Instant::now() + TRANSACTION;
     loop {
         match call() {
-            Err(KafkaError::Transaction(error)) if error.is_retriable() && repeats < REPEATS => {
+            Err(KafkaError::Transaction(error))
+                if error.is_retriable() && repeats < REPEATS && Instant::now() < until =>
+            {
                 repeats += 1;
             }
             result => return result,

@@ -7,8 +7,7 @@
 
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
-
+use crate::servers::{Parts, Secrets, decoded};
 use crate::{AdapterError, AdapterErrorKind};
 
 const PORT: u16 = 9092;
@@ -89,21 +88,19 @@ impl KafkaUrl {
     ///
     /// [`AdapterErrorKind::InvalidUrl`]: what is wrong, and what to write instead.
     pub fn parse(text: &str) -> Result<Self, AdapterError> {
-        let rest = text.strip_prefix("kafka://").unwrap_or(text);
-        let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
-        // A password may hold an `@` that nobody escaped, and a slash; a host holds neither.
-        let (login, place) = match before.rsplit_once('@') {
-            Some((login, place)) => (Some(login), place),
-            None => (None, before),
+        let parts = Parts::of(text.strip_prefix("kafka://").unwrap_or(text));
+        let secrets = Secrets {
+            login: false,
+            setting: is_secret,
         };
-        let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
-        let shown = hidden(login, hosts, path, query);
+        let shown = parts.shown("kafka", secrets);
         let wrong = |reason: String| {
             AdapterError::new(AdapterErrorKind::InvalidUrl, format!("{shown}: {reason}"))
         };
+        let servers = parts.servers(PORT, "it names no broker: write kafka://HOST:PORT/TOPIC");
         let mut url = Self {
-            servers: servers(hosts).map_err(wrong)?,
-            topics: topics(path).map_err(wrong)?,
+            servers: servers.map_err(wrong)?,
+            topics: topics(parts.path).map_err(wrong)?,
             group: GROUP.to_owned(),
             latest: false,
             partitions: None,
@@ -112,12 +109,11 @@ impl KafkaUrl {
             settings: Vec::new(),
             shown: shown.clone(),
         };
-        if let Some(login) = login {
+        if let Some(login) = parts.login {
             url.log_in(login).map_err(wrong)?;
         }
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decoded(value).map_err(wrong)?;
+        for setting in parts.settings() {
+            let (name, value) = setting.map_err(wrong)?;
             url.set(name, value).map_err(wrong)?;
         }
         Ok(url)
@@ -233,45 +229,6 @@ pub(super) fn is_secret(name: &str) -> bool {
     SECRET.iter().any(|part| name.contains(part))
 }
 
-fn hidden(login: Option<&str>, hosts: &str, path: &str, query: &str) -> String {
-    let login = match login.map(|login| login.split_once(':').map_or(login, |(user, _)| user)) {
-        Some(user) => format!("{user}:***@"),
-        None => String::new(),
-    };
-    let query: Vec<String> = query
-        .split('&')
-        .map(|pair| match pair.split_once('=') {
-            Some((name, _)) if is_secret(name) => format!("{name}=***"),
-            _ => pair.to_owned(),
-        })
-        .collect();
-    let query = query.join("&");
-    let slash = if path.is_empty() { "" } else { "/" };
-    let mark = if query.is_empty() { "" } else { "?" };
-    format!("kafka://{login}{hosts}{slash}{path}{mark}{query}")
-}
-
-fn servers(hosts: &str) -> Result<Vec<String>, String> {
-    let mut servers = Vec::new();
-    for host in hosts.split(',') {
-        // An IPv6 address has colons of its own, inside brackets.
-        let after = host.rfind(']').map_or(0, |bracket| bracket + 1);
-        let (name, port) = match host[after..].rsplit_once(':') {
-            Some((name, port)) => {
-                let number = port.parse::<u16>().ok().filter(|port| *port != 0);
-                let port = number.ok_or_else(|| format!("`{port}` is not a port"))?;
-                (&host[..after + name.len()], port)
-            }
-            None => (host, PORT),
-        };
-        if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err("it names no broker: write kafka://HOST:PORT/TOPIC".to_owned());
-        }
-        servers.push(format!("{name}:{port}"));
-    }
-    Ok(servers)
-}
-
 fn topics(path: &str) -> Result<Vec<String>, String> {
     let path = decoded(path.trim_end_matches('/'))?;
     if path.is_empty() {
@@ -307,13 +264,6 @@ pub(super) fn check_topic(topic: &str) -> Result<(), String> {
         )),
         None => Ok(()),
     }
-}
-
-fn decoded(text: &str) -> Result<String, String> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| "it is not UTF-8 once it is decoded".to_owned())
 }
 
 #[cfg(test)]

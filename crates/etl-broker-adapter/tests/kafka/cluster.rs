@@ -35,8 +35,7 @@ impl Cluster {
 
     /// `rest` follows the brokers: `/topic?group=g`.
     pub fn url(&self, rest: &str) -> KafkaUrl {
-        let text = format!("kafka://{}{rest}", self.mock.bootstrap_servers());
-        KafkaUrl::parse(&text).expect("is a URL")
+        url(&self.mock.bootstrap_servers(), rest)
     }
 
     pub async fn source(&self, rest: &str) -> KafkaSource {
@@ -76,6 +75,17 @@ impl Cluster {
             .await
             .expect("is written");
     }
+}
+
+/// A mock waits for members of a group as long as their session lasts, less a second, each time that one comes or goes. So it is kept short.
+pub fn url(brokers: &str, rest: &str) -> KafkaUrl {
+    let mark = if rest.contains('?') { '&' } else { '?' };
+    let session = match rest.contains("session.timeout.ms") {
+        true => "",
+        false => "session.timeout.ms=4000&heartbeat.interval.ms=500",
+    };
+    let text = format!("kafka://{brokers}{rest}{mark}{session}");
+    KafkaUrl::parse(&text).expect("is a URL")
 }
 
 pub fn numbered(topic: &str, partition: u32, number: u32) -> Record {

@@ -1,6 +1,7 @@
 //! Several members of one group: they share, and what one had in flight is finished before another one gets its partition.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 use etl_broker_adapter::{Pulled, Source};
 use rdkafka::mocking::MockCoordinator;
@@ -93,4 +94,22 @@ async fn a_coordinator_that_moves_loses_nothing() {
         seen.extend(items.iter().filter(|item| item.position >= 50).map(number));
     }
     source.close().await.expect("closes");
+}
+
+/// It pulls no more while it finishes what is in flight, so it does not see that it is asked to give partitions up.
+#[tokio::test]
+async fn a_member_that_ends_gives_up_what_it_was_asked_for_meanwhile() {
+    let cluster = Cluster::start(&[("t", 4)]);
+    cluster.fill("t", 4, 40).await;
+    let mut one = cluster.source("/t?group=g").await;
+    let items = read(&mut one, 40).await;
+    let mut two = cluster.source("/t?group=g").await;
+    // As long as it takes the group to take notice, and more.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    one.ack(&tokens(&items)).await.expect("takes note");
+    let closed = tokio::time::timeout(LONG, one.close()).await;
+    closed.expect("ends").expect("closes");
+    cluster.fill("t", 4, 4).await;
+    let items = read(&mut two, 4).await;
+    assert!(items.iter().all(|item| item.position == 10), "{items:?}");
 }

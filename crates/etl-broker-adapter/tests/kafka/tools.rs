@@ -1,5 +1,7 @@
 //! What tools ask: topics, and what is in them.
 
+use std::time::Duration;
+
 use etl_broker_adapter::kafka::{KafkaBroker, is_pair};
 use etl_broker_adapter::{
     AdapterErrorKind, AdapterUrl, Broker, From, Item, Pulled, RunUrls, Source, open,
@@ -66,6 +68,27 @@ async fn topics_are_listed_and_read_without_a_group() {
     sink.confirm().await.expect("is safe");
     let items = super::cluster::pull(&mut *follows).await;
     assert_eq!((number(&items[0]), &*record(&items[0]).topic), (77, "b"));
+}
+
+#[tokio::test]
+async fn brokers_that_take_their_time_are_read_to_the_end() {
+    let cluster = Cluster::start(&[("a", 2), ("b", 1)]);
+    cluster.fill("a", 2, 20).await;
+    cluster.fill("b", 1, 5).await;
+    let broker = KafkaBroker::open(cluster.url(""), false).await;
+    let broker = broker.expect("opens");
+    let tail = broker.tail(&[], From::Beginning, false).await;
+    let mut tail = tail.expect("opens");
+    let slow = cluster
+        .mock
+        .broker_round_trip_time(-1, Duration::from_millis(1_200));
+    slow.expect("slows down");
+    let items = all(&mut *tail).await;
+    assert_eq!(items.len(), 25);
+    let topics: Vec<&str> = items.iter().map(|item| &*record(item).topic).collect();
+    assert!(topics.is_sorted(), "one after the other: {topics:?}");
+    let tokens: std::collections::HashSet<_> = items.iter().map(|item| item.token).collect();
+    assert_eq!(tokens.len(), 25, "a token is of one record alone");
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ proptest! {
                     if !at_once {
                         let found = desk.take(&Demand { records: 1, bytes: 1, paused: &HashSet::new() });
                         prop_assert!(matches!(found, Found::Going(going) if going.keys == [key(partition)]));
-                        desk.forget(std::slice::from_ref(&place));
+                        prop_assert_eq!(desk.released(&[key(partition)]), std::slice::from_ref(&place));
                     }
                     desk.assigned(std::slice::from_ref(&place));
                     let from = own.committed;
@@ -201,4 +201,70 @@ fn what_was_given_back_waits_as_long_as_it_was_told_to() {
         (again[0].partition, again[0].redelivered),
         (items[1].partition, 1)
     );
+}
+
+#[test]
+fn offsets_that_go_back_are_other_records() {
+    let desk = desk();
+    for offset in 10..13 {
+        put(&desk, 0, offset);
+    }
+    let before = take(&desk, 2, &HashSet::new());
+    assert!(desk.positions(&tokens(&before)).is_some());
+    // The topic was made anew.
+    for offset in 0..20 {
+        put(&desk, 0, offset);
+    }
+    let after = take(&desk, 100, &HashSet::new());
+    let offsets: Vec<u64> = after.iter().map(|item| item.position).collect();
+    assert_eq!(offsets, (0..20).collect::<Vec<u64>>());
+    assert_eq!(desk.positions(&tokens(&before)), None);
+    assert_eq!(desk.safe(&tokens(&before)), []);
+    let next = desk.safe(&tokens(&after));
+    assert_eq!(
+        next.iter().map(|next| next.offset).collect::<Vec<_>>(),
+        [20]
+    );
+}
+
+#[test]
+fn a_partition_may_be_ours_again_before_it_has_gone() {
+    let desk = desk();
+    put(&desk, 0, 0);
+    let before = take(&desk, 1, &HashSet::new());
+    let place: Place = ("t".into(), 0);
+    assert!(!desk.revoked(std::slice::from_ref(&place), true));
+    let owns = |items: &[Item]| desk.owns(parts(items[0].token).0);
+    assert!(!owns(&before), "somebody else may have it by now");
+    desk.assigned(std::slice::from_ref(&place));
+    put(&desk, 0, 0);
+    let found = desk.take(&Demand {
+        records: 1,
+        bytes: 1,
+        paused: &HashSet::new(),
+    });
+    assert!(matches!(found, Found::Going(going) if going.lost));
+    assert_eq!(desk.released(&[key(0)]), std::slice::from_ref(&place));
+    let again = take(&desk, 1, &HashSet::new());
+    assert!(owns(&again) && !owns(&before));
+    assert_eq!(desk.safe(&tokens(&before)), []);
+    assert_eq!(desk.safe(&tokens(&again)).len(), 1);
+}
+
+#[test]
+fn a_partition_is_exhausted_at_its_end_once_all_was_given_out() {
+    let desk = desk();
+    let place: Place = ("t".into(), 1);
+    put(&desk, 1, 0);
+    assert!(!desk.is_exhausted(&place));
+    desk.at_end(1);
+    assert!(!desk.is_exhausted(&place));
+    take(&desk, 1, &HashSet::new());
+    assert!(desk.is_exhausted(&place));
+    put(&desk, 1, 1);
+    assert!(!desk.is_exhausted(&place));
+}
+
+fn tokens(items: &[Item]) -> Vec<AckToken> {
+    items.iter().map(|item| item.token).collect()
 }
