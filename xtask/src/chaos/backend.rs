@@ -3,6 +3,7 @@
 //! A backend that needs a server starts its own; it is one more implementation of [`Backend`], and a line in [`all`].
 
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -15,6 +16,27 @@ use crate::process;
 
 /// Partitions of the topic.
 pub const PARTITIONS: u64 = 4;
+
+/// Gives records to a command that sends them, and waits until it says that they are safe.
+pub fn feed(command: &mut Command, numbers: Range<u64>, place: Place) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot send records: {error}");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    let mut stdin = BufWriter::new(child.stdin.take().expect("stdin is piped"));
+    for number in numbers {
+        writeln!(stdin, "{}", ledger::line(number, place)).map_err(failed)?;
+    }
+    stdin.flush().map_err(failed)?;
+    drop(stdin);
+    let status = child.wait().map_err(failed)?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("`{}` failed ({status})", process::shown(command))),
+    }
+}
 
 /// A place that records go through. The topic is `in`, and what comes out is on `out.in`.
 pub trait Backend {
@@ -126,23 +148,7 @@ impl Backend for Embedded {
     fn send(&mut self, first: u64, count: u64) -> Result<(), String> {
         let url = folder_url(&self.from, "");
         let mut command = self.etl(&["send", "--to", &url]);
-        let failed = |error: std::io::Error| format!("cannot send records: {error}");
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(failed)?;
-        let mut stdin = BufWriter::new(child.stdin.take().expect("stdin is piped"));
-        for number in first..first + count {
-            writeln!(stdin, "{}", ledger::line(number, Place::Partition)).map_err(failed)?;
-        }
-        stdin.flush().map_err(failed)?;
-        drop(stdin);
-        let status = child.wait().map_err(failed)?;
-        match status.success() {
-            true => Ok(()),
-            false => Err(format!("`{}` failed ({status})", process::shown(&command))),
-        }
+        feed(&mut command, first..first + count, Place::Partition)
     }
 
     fn arguments(&self) -> Vec<String> {

@@ -4,7 +4,6 @@
 //! keep what is written again from being stored again, so nothing may come twice.
 
 use std::cell::Cell;
-use std::io::{BufWriter, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::Random;
-use super::backend::Backend;
-use super::ledger::{self, Place};
+use super::backend::{Backend, feed};
+use super::ledger::Place;
 use crate::process;
 
 /// How long a server may take to start.
@@ -161,24 +160,9 @@ impl Backend for Nats {
     fn send(&mut self, first: u64, count: u64) -> Result<(), String> {
         let url = self.from();
         let mut command = self.etl(&["send", "--to", &url, "--create"]);
-        let failed = |error: std::io::Error| format!("cannot send records: {error}");
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(failed)?;
-        let mut stdin = BufWriter::new(child.stdin.take().expect("stdin is piped"));
-        for number in first..first + count {
-            writeln!(stdin, "{}", ledger::line(number, Place::Topic)).map_err(failed)?;
-        }
-        stdin.flush().map_err(failed)?;
-        drop(stdin);
-        let status = child.wait().map_err(failed)?;
+        feed(&mut command, first..first + count, Place::Topic)?;
         self.sent = first + count;
-        match status.success() {
-            true => Ok(()),
-            false => Err(format!("`{}` failed ({status})", process::shown(&command))),
-        }
+        Ok(())
     }
 
     fn arguments(&self) -> Vec<String> {
