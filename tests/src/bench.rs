@@ -62,6 +62,8 @@ pub struct Row {
     pub target: Target,
     /// What else there is to say of it.
     pub figures: Vec<Figure>,
+    /// Why a scenario that measures itself does not trust the machine.
+    pub distrust: Option<String>,
 }
 
 /// A figure beside time, such as bytes or a count.
@@ -88,8 +90,11 @@ impl Row {
         1e9 / self.subject.median
     }
 
-    /// Why these figures should not be judged by: the rounds differ too much, or others ran in between.
+    /// Why these figures should not be judged by: the rounds differ too much, others ran in between, or the scenario says so.
     pub fn doubt(&self) -> Option<String> {
+        if self.distrust.is_some() {
+            return self.distrust.clone();
+        }
         let spread = self.ratio.as_ref().unwrap_or(&self.subject).spread();
         if self.waited > TAKEN {
             return Some(format!(
@@ -267,6 +272,13 @@ impl Bench {
         }
     }
 
+    /// Says why the variant measured last cannot be judged on this machine.
+    pub fn distrust(&mut self, why: String) {
+        if let Some(row) = self.rows.last_mut() {
+            row.distrust = Some(why);
+        }
+    }
+
     /// What was measured so far.
     pub fn rows(&self) -> &[Row] {
         &self.rows
@@ -296,6 +308,7 @@ impl Bench {
             waited: subject.waited,
             target,
             figures: Vec::new(),
+            distrust: None,
         });
     }
 }
@@ -321,6 +334,7 @@ mod tests {
             waited: 0.0,
             target,
             figures: Vec::new(),
+            distrust: None,
         }
     }
 
