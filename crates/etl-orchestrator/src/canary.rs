@@ -280,6 +280,10 @@ impl Transform for Split {
         }
     }
 
+    fn joins_batches(&self) -> bool {
+        self.versions.stable.joins_batches() && self.versions.canary.joins_batches()
+    }
+
     fn instances(&self) -> Vec<Instances> {
         let mut instances = self.versions.stable.instances();
         instances.extend(self.versions.canary.instances());

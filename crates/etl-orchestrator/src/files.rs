@@ -379,6 +379,10 @@ impl Transform for Pooled {
         }
     }
 
+    fn joins_batches(&self) -> bool {
+        self.template.options().isolation != etl_pool::Isolation::Batch
+    }
+
     fn instances(&self) -> Vec<Instances> {
         vec![instances::of_template(&self.template)]
     }

@@ -26,6 +26,7 @@ mod histogram;
 mod instances;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
+mod job;
 mod json;
 mod lane;
 mod merge;

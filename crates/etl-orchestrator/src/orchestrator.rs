@@ -20,11 +20,12 @@ use crate::clock::Clock;
 use crate::core::Core;
 use crate::explain::{self, TopicExplanation};
 use crate::groups::Groups;
+use crate::job::Job;
 use crate::lane::{Lane, LaneContext};
 use crate::modules::{Modules, TransformFor};
 use crate::outcome::Outcome;
 use crate::plan_cache::PlanCache;
-use crate::queue::{Bounds, Job, Partition, Queue};
+use crate::queue::{Bounds, Exit, Partition, Queue};
 use crate::record::Record;
 use crate::run::Run;
 use crate::snapshot::{Live, Snapshot, compile};
@@ -120,10 +121,13 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     seed: Option<u64>,
     queue: Mutex<Queue>,
+    pub(crate) exit: Exit,
     /// Something is ready to run, or there is something else to do.
     pub(crate) work: Condvar,
     /// Goes up with everything that is given: a lane that is about to fall asleep looks here for a moment.
     pub(crate) arrivals: AtomicU64,
+    /// Lanes that look.
+    pub(crate) looking: AtomicUsize,
     /// Goes up whenever there is something to do for lanes beside the queue, once it can be seen.
     pub(crate) attention: AtomicU64,
     /// Nothing is in flight.
@@ -155,6 +159,23 @@ impl Shared {
         )
     }
 
+    /// Changes what may be in flight.
+    fn set_bounds(&self, bounds: Bounds) {
+        let mut queue = self.queue();
+        queue.set_bounds(bounds);
+        Queue::let_go(queue, &self.exit);
+    }
+
+    /// Whether nothing is in flight, not even on the doorstep.
+    fn is_drained(&self) -> bool {
+        let queue = self.queue();
+        let is_empty = queue.is_empty();
+        if is_empty {
+            self.exit.wait();
+        }
+        is_empty
+    }
+
     /// Wakes whoever waits for the end, if this is it.
     pub(crate) fn tell_if_drained(&self, queue: &Queue) {
         if queue.is_empty() {
@@ -184,10 +205,12 @@ impl Orchestrator {
             live: Arc::new(ArcSwap::new(snapshot.clone())),
             hub: hub.clone(),
             queue: Mutex::new(Queue::new(bounds, options.clock.now())),
+            exit: Exit::new(),
             clock: options.clock,
             seed: options.seed,
             work: Condvar::new(),
             arrivals: AtomicU64::new(0),
+            looking: AtomicUsize::new(0),
             attention: AtomicU64::new(0),
             drained: Notify::new(),
             pool: Mutex::new(modules.pool().map(|(_, pool)| pool)),
@@ -296,7 +319,7 @@ impl Orchestrator {
             let drained = self.shared.drained.notified();
             let mut drained = std::pin::pin!(drained);
             drained.as_mut().enable();
-            if self.shared.queue().is_empty() {
+            if self.shared.is_drained() {
                 return;
             }
             drained.await;

@@ -70,6 +70,9 @@ pub(crate) struct Plan {
     /// The conditions of its modules, whose fields are read together.
     pub(crate) conditions: Selection,
     pub(crate) has_conditions: bool,
+    /// Whether records that came in different batches may go through it together: not where a module is set to meet one batch at a time, nor past a
+    /// circuit breaker, whose probes are counted in records.
+    pub(crate) joins: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -128,6 +131,7 @@ impl Plan {
     /// they run, so this is one walk along both.
     pub(crate) fn select(program: &Program, selected: &[u32]) -> Self {
         let mut groups = Vec::new();
+        let mut joins = true;
         let mut pipelines = Vec::new();
         let mut rest = selected.iter().peekable();
         while let Some(&&first) = rest.peek() {
@@ -147,6 +151,7 @@ impl Plan {
                     {
                         modules.push(place);
                         groups.extend(module.conditions);
+                        joins &= module.breaker.is_none() && module.transform.joins_batches();
                     }
                 }
                 calls += modules.len();
@@ -170,6 +175,7 @@ impl Plan {
             pipelines: pipelines.into(),
             conditions: program.conditions.select(&groups),
             has_conditions: !groups.is_empty(),
+            joins,
         }
     }
 

@@ -7,7 +7,8 @@
 //!   newcomer.
 //! - **What may come in?** Records and bytes in flight are bounded. What does not fit waits in the same order, most urgent first.
 //! - **What may go out?** Batches leave in the order in which they were accepted, as far as they share a partition. What waits for
-//!   its turn counts as in flight. Outcomes are handed over under the lock, so that nobody can see a later one first.
+//!   its turn counts as in flight. Outcomes are handed over under a lock of their own ([`Exit`]), which is taken before this one is given back, so that
+//!   nobody can see a later one first and nobody who wants to come in waits for those who are woken.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -15,14 +16,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
+use slab::Slab;
 use smallvec::{SmallVec, smallvec};
-use tokio::sync::oneshot;
 
-use crate::outcome::Outcome;
-use crate::run::{Convoy, Run};
-use crate::stats::TotalCounters;
-use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::job::{Job, Shares};
+use crate::run::Run;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A topic and one of its partitions.
 pub(crate) type Partition = (Arc<str>, u32);
@@ -34,121 +33,10 @@ type Line = VecDeque<Arc<Job>>;
 const MAX_SPARE: usize = 64;
 const MAX_SPARE_BATCHES: usize = 1024;
 
-/// A batch on its way: where its outcomes gather.
-pub(crate) struct Job {
-    gathered: Mutex<Gathered>,
-    partitions: SmallVec<[Partition; 1]>,
-    records: u64,
-    bytes: u64,
-    arrived: Instant,
-    /// Whoever wanted the outcomes is gone.
-    cancelled: AtomicBool,
-}
-
-struct Gathered {
-    /// One for each record, once there is any.
-    outcomes: Vec<Outcome>,
-    missing: usize,
-    /// A lane broke while it had some of the records.
-    broken: bool,
-    sender: Option<oneshot::Sender<Vec<Outcome>>>,
-}
-
-impl Job {
-    /// A batch of so many `records`. `outcomes` are none, or one for each, of which those that are `missing` are yet to come.
-    pub(crate) fn new(
-        records: usize,
-        outcomes: Vec<Outcome>,
-        missing: usize,
-        partitions: SmallVec<[Partition; 1]>,
-        bytes: u64,
-        arrived: Instant,
-        sender: oneshot::Sender<Vec<Outcome>>,
-    ) -> Self {
-        let gathered = Gathered {
-            outcomes,
-            missing,
-            broken: false,
-            sender: Some(sender),
-        };
-        Self {
-            gathered: Mutex::new(gathered),
-            partitions,
-            records: records as u64,
-            bytes,
-            arrived,
-            cancelled: AtomicBool::new(false),
-        }
-    }
-
-    /// Takes in the outcomes of a convoy. Answers whether they are complete now.
-    pub(crate) fn gather(&self, convoy: &mut Convoy, totals: &TotalCounters) -> bool {
-        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
-        let Gathered {
-            outcomes, missing, ..
-        } = &mut *gathered;
-        if outcomes.is_empty()
-            && convoy.records() as u64 == self.records
-            && let Some(all) = convoy.forwarded(totals)
-        {
-            // In their order: a convoy that nothing has set apart stands as it was given.
-            outcomes.extend(all);
-            *missing = 0;
-            return true;
-        }
-        outcomes.resize_with(self.records as usize, Outcome::default);
-        for (place, outcome) in convoy.outcomes(totals) {
-            outcomes[place] = outcome;
-            *missing -= 1;
-        }
-        *missing == 0
-    }
-
-    /// Gives up on some of its records. Answers whether nothing is missing any more.
-    pub(crate) fn give_up(&self, records: usize) -> bool {
-        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
-        gathered.broken = true;
-        gathered.missing -= records;
-        gathered.missing == 0
-    }
-
-    fn is_complete(&self) -> bool {
-        self.gathered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .missing
-            == 0
-    }
-
-    /// Hands the outcomes over; whoever waits for a broken batch learns that its sender is gone.
-    fn deliver(&self) {
-        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcomes = std::mem::take(&mut gathered.outcomes);
-        if let Some(sender) = gathered.sender.take()
-            && !gathered.broken
-        {
-            // Nobody may be waiting any more, which is fine.
-            let _ = sender.send(outcomes);
-        }
-    }
-
-    /// Whether a lane broke while it had some of the records.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.gathered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .broken
-    }
-
-    pub(crate) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-}
-
 /// A run in the queue.
 pub(crate) struct Entry {
     pub(crate) run: Run,
-    pub(crate) job: Arc<Job>,
+    pub(crate) shares: Shares,
     key: Key,
 }
 
@@ -157,6 +45,24 @@ pub(crate) struct Entry {
 pub(crate) struct Key {
     due: Duration,
     arrival: u64,
+}
+
+/// A run, and those that may join it.
+pub(crate) struct Popped {
+    entry: Entry,
+    more: Vec<Entry>,
+}
+
+impl Popped {
+    /// Makes one run of all. This needs no lock.
+    pub(crate) fn joined(self) -> Entry {
+        let Self { mut entry, more } = self;
+        for Entry { run, shares, .. } in more {
+            let shift = entry.shares.join(shares);
+            entry.run.convoy.join(run.convoy, shift);
+        }
+        entry
+    }
 }
 
 struct Timed {
@@ -197,7 +103,6 @@ macro_rules! ordered_by {
         }
     };
 }
-ordered_by!(Entry, key);
 ordered_by!(Timed, until);
 ordered_by!(Applicant, key);
 
@@ -225,10 +130,31 @@ pub struct QueueStats {
     pub applying: u64,
 }
 
+/// Where outcomes are handed over, one batch after the other. Whoever asks for it has the queue's lock.
+pub(crate) struct Exit(Mutex<Vec<Arc<Job>>>);
+
+impl Exit {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// Whether all that has left so far has been handed over.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.0.try_lock().is_ok()
+    }
+
+    /// Waits until all that has left so far has been handed over.
+    pub(crate) fn wait(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
 pub(crate) struct Queue {
     bounds: Bounds,
     epoch: Instant,
-    ready: BinaryHeap<Reverse<Entry>>,
+    /// Places in `entries`: what is sorted stays small.
+    ready: BinaryHeap<Reverse<(Key, usize)>>,
+    entries: Slab<Entry>,
     timed: BinaryHeap<Reverse<Timed>>,
     applicants: BinaryHeap<Reverse<Applicant>>,
     /// The partitions of applicants.
@@ -236,6 +162,8 @@ pub(crate) struct Queue {
     lines: HashMap<Partition, Line, RandomState>,
     /// Lines that have become empty, kept for the room in them.
     spare: Vec<Line>,
+    /// Batches that may leave, in their order.
+    leaving: Vec<Arc<Job>>,
     records: u64,
     bytes: u64,
     arrivals: u64,
@@ -250,11 +178,13 @@ impl Queue {
             bounds,
             epoch,
             ready: BinaryHeap::new(),
+            entries: Slab::new(),
             timed: BinaryHeap::new(),
             applicants: BinaryHeap::new(),
             applying: HashMap::default(),
             lines: HashMap::default(),
             spare: Vec::new(),
+            leaving: Vec::new(),
             records: 0,
             bytes: 0,
             arrivals: 0,
@@ -344,17 +274,20 @@ impl Queue {
         }
         for run in runs {
             let key = self.key(job.arrived, run.priority(), arrival);
-            self.ready.push(Reverse(Entry {
-                run,
-                job: job.clone(),
-                key,
-            }));
+            let shares = Shares::of(job.clone());
+            self.push(Entry { run, shares, key });
         }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let key = entry.key;
+        let place = self.entries.insert(entry);
+        self.ready.push(Reverse((key, place)));
     }
 
     fn admit_applicants(&mut self) {
         while let Some(Reverse(applicant)) = self.applicants.peek() {
-            let cancelled = applicant.job.cancelled.load(Ordering::Relaxed);
+            let cancelled = applicant.job.is_cancelled();
             if !cancelled && !self.fits(&applicant.job) {
                 return;
             }
@@ -375,18 +308,32 @@ impl Queue {
         }
     }
 
-    /// The most urgent run, once the retries that are due have joined.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<Entry> {
+    /// The most urgent run, once the retries that are due have joined; and with it those that are next and may join it, as long as these are no more
+    /// than so many records.
+    pub(crate) fn pop(&mut self, now: Instant, most: usize) -> Option<Popped> {
         while self
             .timed
             .peek()
             .is_some_and(|Reverse(timed)| timed.until <= now)
         {
             if let Some(Reverse(timed)) = self.timed.pop() {
-                self.ready.push(Reverse(timed.entry));
+                self.push(timed.entry);
             }
         }
-        self.ready.pop().map(|Reverse(entry)| entry)
+        let Reverse((_, place)) = self.ready.pop()?;
+        let entry = self.entries.remove(place);
+        let mut records = entry.run.convoy.records();
+        let mut more = Vec::new();
+        while let Some(&Reverse((_, place))) = self.ready.peek() {
+            let next = &self.entries[place].run;
+            records += next.convoy.records();
+            if records > most || !entry.run.may_join(next) {
+                break;
+            }
+            self.ready.pop();
+            more.push(self.entries.remove(place));
+        }
+        Some(Popped { entry, more })
     }
 
     /// Runs that wait for a lane.
@@ -396,7 +343,7 @@ impl Queue {
 
     /// The key of the most urgent run.
     pub(crate) fn most_urgent(&self) -> Option<Key> {
-        self.ready.peek().map(|Reverse(entry)| entry.key)
+        self.ready.peek().map(|Reverse((key, _))| *key)
     }
 
     /// The key that a run of this entry has before a stage of this priority.
@@ -405,18 +352,16 @@ impl Queue {
     }
 
     /// Puts a run back that yielded.
-    pub(crate) fn put_back(&mut self, run: Run, job: Arc<Job>, before: Key) {
-        let key = self.key(job.arrived, run.priority(), before.arrival);
-        self.ready.push(Reverse(Entry { run, job, key }));
+    pub(crate) fn put_back(&mut self, run: Run, shares: Shares, before: Key) {
+        let key = self.key(shares.first().arrived, run.priority(), before.arrival);
+        self.push(Entry { run, shares, key });
     }
 
     /// Keeps a run until its retry is due.
-    pub(crate) fn put_off(&mut self, run: Run, job: Arc<Job>, before: Key, until: Instant) {
-        let key = self.key(job.arrived, run.priority(), before.arrival);
-        self.timed.push(Reverse(Timed {
-            until,
-            entry: Entry { run, job, key },
-        }));
+    pub(crate) fn put_off(&mut self, run: Run, shares: Shares, before: Key, until: Instant) {
+        let key = self.key(shares.first().arrived, run.priority(), before.arrival);
+        let entry = Entry { run, shares, key };
+        self.timed.push(Reverse(Timed { until, entry }));
     }
 
     /// When the next retry is due.
@@ -424,9 +369,9 @@ impl Queue {
         self.timed.peek().map(|Reverse(timed)| timed.until)
     }
 
-    /// A batch has all its outcomes: it leaves as soon as nothing of its partitions is before it, and others may come in.
-    pub(crate) fn completed(&mut self, job: &Arc<Job>) {
-        self.leave(job);
+    /// Batches have all their outcomes: each leaves as soon as nothing of its partitions is before it, and others may come in.
+    pub(crate) fn completed(&mut self, jobs: &[Arc<Job>]) {
+        jobs.iter().for_each(|job| self.leave(job));
         self.admit_applicants();
     }
 
@@ -461,8 +406,19 @@ impl Queue {
             }
             self.records -= job.records;
             self.bytes -= job.bytes;
-            job.deliver();
+            self.leaving.push(job);
         }
+    }
+
+    /// Gives the lock back and hands over what may leave.
+    pub(crate) fn let_go(mut queue: MutexGuard<'_, Self>, exit: &Exit) {
+        if queue.leaving.is_empty() {
+            return;
+        }
+        let mut leaving = exit.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut *leaving, &mut queue.leaving);
+        drop(queue);
+        leaving.drain(..).for_each(|job| job.deliver());
     }
 
     /// Whether nothing is in flight.
@@ -493,7 +449,7 @@ impl Queue {
                 .sum(),
             ..QueueStats::default()
         };
-        for Reverse(entry) in &self.ready {
+        for (_, entry) in &self.entries {
             stats.waiting[class(entry.run.priority())] += entry.run.convoy.records() as u64;
         }
         stats

@@ -56,6 +56,12 @@ pub trait Transform: Send + Sync {
     /// Makes instances ready on this lane, so that the first record does not wait for them.
     fn warm(&self, _lane: &mut LaneContext) {}
 
+    /// Whether one call may be for records that were given in different batches. The orchestrator's own lanes join small batches that wait, which costs
+    /// a call less each.
+    fn joins_batches(&self) -> bool {
+        true
+    }
+
     /// The digest of the bytes that a record meets, in hexadecimal, where it is not the same for every record.
     fn sha256_for(&self, _record: &View) -> Option<Arc<str>> {
         None

@@ -1,12 +1,17 @@
 //! The threads of an orchestrator's lanes: take the most urgent run, carry it as far as nothing more urgent waits, and again.
+//!
+//! Small batches that wait for the same plan are taken together, one call for all of them, as many as a lane gets done in a moment
+//! ([`Appetite`]). So a queue that grows makes records cheaper, instead of the lock that is taken for each of them dearer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use crate::core::Core;
 use crate::orchestrator::{Shared, Warming};
-use crate::queue::Entry;
+use crate::queue::{Entry, Queue};
 use crate::run::{Advance, Waiting};
 use crate::snapshot::Snapshot;
 use crate::sync::atomic::Ordering;
@@ -32,6 +37,7 @@ pub(crate) fn spawn(shared: Arc<Shared>, lane: usize) -> JoinHandle<()> {
 fn work(shared: &Arc<Shared>, lane: usize) {
     let mut core = shared.core();
     let mut patience = Patience::default();
+    let mut appetite = Appetite::default();
     let mut generation = 0;
     // What was to be seen to beside the queue has been, up to this number.
     let mut seen = None;
@@ -61,7 +67,7 @@ fn work(shared: &Arc<Shared>, lane: usize) {
             }
             core.context.give_way();
         }
-        let Some(entry) = next(shared, &mut core, &mut patience, attention) else {
+        let Some(entry) = next(shared, &mut core, &mut patience, &mut appetite, attention) else {
             return;
         };
         if let Some(entry) = entry {
@@ -91,19 +97,31 @@ fn next(
     shared: &Shared,
     core: &mut Core,
     patience: &mut Patience,
+    appetite: &mut Appetite,
     seen: u64,
 ) -> Option<Option<Entry>> {
     let mut queue = shared.queue();
+    let mut waited = false;
     let mut looked = shared.clock.is_manual() && !INTERLEAVED;
     loop {
         if shared.attention.load(Ordering::Acquire) != seen {
-            return Some(None);
-        }
-        let now = core.now();
-        if let Some(entry) = queue.pop(now) {
             if queue.idle > 0 && queue.most_urgent().is_some() {
                 shared.work.notify_one();
             }
+            return Some(None);
+        }
+        let now = core.now();
+        let share = match queue.idle {
+            0 => queue.ready() / shared.lanes.load(Ordering::Relaxed).max(1),
+            _ => 1,
+        };
+        if let Some(popped) = queue.pop(now, appetite.records().min(share)) {
+            if queue.idle > 0 && queue.most_urgent().is_some() {
+                shared.work.notify_one();
+            }
+            drop(queue);
+            let entry = popped.joined();
+            appetite.takes(entry.run.convoy.records(), now, waited);
             return Some(Some(entry));
         }
         if queue.closed && queue.is_empty() {
@@ -113,10 +131,13 @@ fn next(
             looked = true;
             let arrivals = shared.arrivals.load(Ordering::Relaxed);
             drop(queue);
+            waited = true;
+            shared.looking.fetch_add(1, Ordering::Relaxed);
             patience.wait(now, || {
                 shared.arrivals.load(Ordering::Relaxed) != arrivals
                     || shared.attention.load(Ordering::Relaxed) != seen
             });
+            shared.looking.fetch_sub(1, Ordering::Relaxed);
             queue = shared.queue();
             continue;
         }
@@ -129,6 +150,7 @@ fn next(
         } else {
             wait
         };
+        waited = true;
         queue.idle += 1;
         let (guard, timeout) = shared
             .work
@@ -181,43 +203,91 @@ impl Patience {
     }
 }
 
+/// How many records a lane takes together: what it gets done in [`SPELL`], going by the last time. Whoever is more urgent never waits for much more than
+/// that because others were joined, and modules that take their time are shared among the lanes.
+#[derive(Debug)]
+struct Appetite {
+    records: usize,
+    /// When it took the last, and how many.
+    taken: Option<(Instant, usize)>,
+}
+
+/// So many records are joined, at most. Larger batches are no cheaper.
+const MOST_JOINED: usize = 64;
+
+/// What was joined is to be done within this time.
+const SPELL: Duration = Duration::from_micros(100);
+
+impl Default for Appetite {
+    fn default() -> Self {
+        Self {
+            records: 1,
+            taken: None,
+        }
+    }
+}
+
+impl Appetite {
+    fn records(&self) -> usize {
+        self.records
+    }
+
+    /// The lane takes so many records now, the last of which it has done if it did not wait for them.
+    fn takes(&mut self, records: usize, now: Instant, waited: bool) {
+        if let Some((since, before)) = self.taken.replace((now, records))
+            && !waited
+        {
+            let took = now.saturating_duration_since(since);
+            self.records = if took > SPELL {
+                let fit = SPELL.as_nanos() * before as u128 / took.as_nanos();
+                usize::try_from(fit).unwrap_or(1).clamp(1, MOST_JOINED)
+            } else {
+                (self.records * 2).min(MOST_JOINED)
+            };
+        }
+    }
+}
+
 fn run(shared: &Arc<Shared>, core: &mut Core, entry: Entry) {
     let before = entry.key();
-    let Entry { mut run, job, .. } = entry;
+    let Entry {
+        mut run, shares, ..
+    } = entry;
     let mut waiting: Vec<Waiting> = Vec::new();
-    let records = run.convoy.records();
+    let counts = shares.counts(&run.convoy);
     let advanced = catch_unwind(AssertUnwindSafe(|| {
         run.advance(core, &mut waiting, |priority| {
             let queue = shared.queue();
-            let key = queue.key_of(&job, before, priority);
+            let key = queue.key_of(shares.first(), before, priority);
             queue.most_urgent().is_some_and(|urgent| urgent < key)
         })
     }));
     let complete = match &advanced {
-        Ok(Advance::Done) => job.gather(&mut run.convoy, core.counters.totals()),
-        Ok(Advance::Yielded) => false,
+        Ok(Advance::Done) => shares.gather(&mut run.convoy, core.counters.totals()),
+        Ok(Advance::Yielded) => SmallVec::new(),
         Err(_) => {
             // Whatever the panic left half done is thrown away with the lane's instances.
             *core = shared.core();
             waiting.clear();
-            job.give_up(records)
+            shares.give_up(&counts)
         }
     };
     let mut queue = shared.queue();
     if let Ok(Advance::Yielded) = advanced {
-        queue.put_back(run, job.clone(), before);
+        queue.put_back(run, shares.clone(), before);
     }
     let retries = !waiting.is_empty();
-    for Waiting { run, until } in waiting {
-        queue.put_off(run, job.clone(), before, until);
+    for Waiting { mut run, until } in waiting {
+        let share = shares.part(&mut run.convoy);
+        queue.put_off(run, share, before, until);
     }
-    if complete {
-        queue.completed(&job);
+    if !complete.is_empty() {
+        queue.completed(&complete);
         shared.tell_if_drained(&queue);
     }
     // A batch that left may have let others in, and a lane that sleeps must learn of an earlier retry.
     let wake = queue.idle > 0 && (retries || queue.most_urgent().is_some());
-    drop(queue);
+    Queue::let_go(queue, &shared.exit);
     if wake {
         shared.work.notify_one();
     }

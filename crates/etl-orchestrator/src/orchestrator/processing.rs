@@ -136,7 +136,7 @@ impl Orchestrator {
         if queue.closed {
             return Err(ProcessError::new(ProcessErrorKind::Closed));
         }
-        if runs.is_empty() && queue.is_clear(&partitions.list) {
+        if runs.is_empty() && queue.is_clear(&partitions.list) && self.shared.exit.is_clear() {
             drop(queue);
             self.count_taken(records.len() as u64, passed);
             return Ok(Submitted::Done(outcomes));
@@ -154,8 +154,10 @@ impl Orchestrator {
         ));
         let refused = queue.submit(&job, runs, wait);
         // Those that were given up may have made room for others, even where this one was refused.
-        let wake = queue.ready().min(queue.idle);
-        drop(queue);
+        // One that looks for work at this moment takes what it finds before it sleeps.
+        let looking = self.shared.looking.load(Ordering::Relaxed);
+        let wake = queue.ready().saturating_sub(looking).min(queue.idle);
+        Queue::let_go(queue, &self.shared.exit);
         // Only now: a lane that sees it asks for the lock.
         self.shared.arrivals.fetch_add(1, Ordering::Release);
         for _ in 0..wake {

@@ -86,7 +86,7 @@ impl Orchestrator {
         let unix_ms = self.shared.clock.unix_ms();
         let keepsake = control.modules.keepsake();
         control.history.add(snapshot, keepsake, cause, unix_ms);
-        self.shared.queue().set_bounds(bounds(&snapshot.loaded));
+        self.shared.set_bounds(bounds(&snapshot.loaded));
         self.wake_all();
         self.shared.hub.prune(&snapshot.program);
         self.reloads.fetch_add(1, Ordering::Relaxed);

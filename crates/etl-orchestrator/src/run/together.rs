@@ -64,6 +64,20 @@ impl Together {
         self.inputs.extend(first..first + records.len());
     }
 
+    pub(super) fn join(&mut self, other: &mut Self, shift: usize) {
+        self.views.append(&mut other.views);
+        self.inputs
+            .extend(other.inputs.drain(..).map(|input| input + shift));
+    }
+
+    pub(super) fn inputs(&self) -> impl Iterator<Item = usize> {
+        self.inputs.iter().copied()
+    }
+
+    pub(super) fn shift_back(&mut self, shift: usize) {
+        self.inputs.iter_mut().for_each(|input| *input -= shift);
+    }
+
     pub(super) fn forget_conditions(&mut self) {
         self.looked_at = false;
     }
