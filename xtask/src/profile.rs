@@ -8,7 +8,7 @@
 //! stand beside it, not below it.
 
 use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -106,9 +106,9 @@ fn sample(
         "--call-graph",
         "none",
     ]);
-    report.args(["--percent-limit", "0.3", "--sort", "dso,symbol", "--input"]);
+    report.args(["--sort", "dso,symbol", "--input"]);
     report.arg(&data).stderr(Stdio::null());
-    let list = process::output(&mut report)?.replace("[unknown]", GUEST);
+    let list = joined(&process::output(&mut report)?);
     write(&at("txt"), list.as_bytes())?;
 
     let mut script = Command::new("perf");
@@ -121,9 +121,16 @@ fn sample(
         .spawn()
         .map_err(|error| format!("cannot start `{}`: {error}", process::shown(&script)))?;
     let output = child.stdout.take().ok_or("perf has no output")?;
+    let mut stacks = Vec::new();
+    for line in BufReader::new(output).lines() {
+        let line = line.map_err(|error| format!("cannot read what perf sampled: {error}"))?;
+        if !is_cut_off(&line) {
+            stacks.extend(line.bytes().chain([b'\n']));
+        }
+    }
     let mut folded = Vec::new();
     Folder::default()
-        .collapse(BufReader::new(output), &mut folded)
+        .collapse(&*stacks, &mut folded)
         .map_err(|error| format!("cannot read what perf sampled: {error}"))?;
     child.wait().map_err(|error| error.to_string())?;
     let folded = renamed(&String::from_utf8_lossy(&folded));
@@ -141,6 +148,47 @@ fn sample(
     head(&list);
     println!("{}\n{}", svg.display(), at("txt").display());
     Ok(())
+}
+
+/// Whether a frame says only that the part of the stack that was kept ends here.
+fn is_cut_off(frame: &str) -> bool {
+    frame.trim_start().starts_with("ffffffffffffffff ")
+}
+
+/// Functions that take less of the samples than this, in percent, are left out of the list.
+const LEAST: f64 = 0.3;
+
+/// The list of functions with the code of modules as one of them: perf has a line for each of its addresses.
+fn joined(list: &str) -> String {
+    let share = |line: &str| -> Option<f64> {
+        line.split_whitespace()
+            .next()?
+            .strip_suffix('%')?
+            .parse()
+            .ok()
+    };
+    let is_guest = |line: &str| line.contains("[JIT] ") || line.contains("perf-");
+    let guest: f64 = list
+        .lines()
+        .filter(|line| is_guest(line))
+        .filter_map(share)
+        .sum();
+    let mut own = (guest >= LEAST).then(|| format!("{guest:9.2}%  {GUEST}\n"));
+    let mut joined = String::new();
+    for line in list.lines() {
+        if let Some(share) = share(line) {
+            if is_guest(line) || share < LEAST {
+                continue;
+            }
+            if share < guest {
+                joined.extend(own.take());
+            }
+        }
+        joined.push_str(line.trim_end());
+        joined.push('\n');
+    }
+    joined.extend(own);
+    joined
 }
 
 /// Names the code of modules, for which perf has an address in memory that belongs to no file, or the name of a map that nobody wrote.
@@ -212,4 +260,31 @@ fn head(list: &str) {
         .lines()
         .filter(|line| !line.starts_with('#') && !line.trim().is_empty());
     lines.take(30).for_each(|line| println!("{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_modules_is_one_function_in_the_list() {
+        let list = "# Overhead\n\n    50.00%  bench  [.] serve\n     4.00%  [JIT] tid 7  [.] 0x00007f\n     3.00%  bench  [.] parse\n     \
+                    2.50%  perf-7.map  [.] 0x00008f\n     0.10%  bench  [.] seldom\n";
+        let expected = format!(
+            "# Overhead\n\n    50.00%  bench  [.] serve\n     6.50%  {GUEST}\n     3.00%  bench  [.] parse\n"
+        );
+        assert_eq!(joined(list), expected);
+    }
+
+    #[test]
+    fn frames_of_modules_have_one_name_and_where_a_stack_was_cut_is_no_frame() {
+        assert_eq!(
+            renamed("bench;main;[unknown];[unknown] 3\n"),
+            format!("bench;main;{GUEST} 3\n")
+        );
+        assert!(is_cut_off("\tffffffffffffffff [unknown] ([unknown])"));
+        assert!(!is_cut_off(
+            "\t    7f9c24ee2d6f [unknown] (/tmp/perf-12513.map)"
+        ));
+    }
 }

@@ -158,7 +158,7 @@ fn next(
             .unwrap_or_else(PoisonError::into_inner);
         queue = guard;
         queue.idle -= 1;
-        if timeout.timed_out() && wait == TEND {
+        if timeout.timed_out() {
             drop(queue);
             core.context.tend(Instant::now());
             queue = shared.queue();

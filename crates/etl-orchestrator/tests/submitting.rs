@@ -127,6 +127,17 @@ fn a_batch_that_would_have_to_wait_is_told_so_and_comes_in_later() {
     assert_eq!(closed.expect("closed").kind(), ProcessErrorKind::Closed);
 }
 
+/// There are no lanes any more that could make anything ready for it.
+#[test]
+fn a_configuration_may_change_after_the_end() {
+    let (gate, orchestrator) = Gate::start(&one_module("old"));
+    gate.open();
+    runtime().block_on(orchestrator.shutdown());
+    let start = std::time::Instant::now();
+    orchestrator.reload(load(&one_module("new"))).expect("good");
+    assert!(start.elapsed().as_secs() < 5, "it waited for lanes");
+}
+
 /// However many records that nothing selects wait for room: they come in one after the other, not one inside the other.
 #[test]
 fn any_number_of_records_that_nothing_selects_may_wait_for_room() {

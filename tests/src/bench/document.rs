@@ -244,6 +244,7 @@ mod tests {
                 value: 43.0,
                 most: Some(64.0),
             }],
+            distrust: None,
         };
         let document = write(&Circumstances::now(), &[row]);
         let written = &document["results"][0];

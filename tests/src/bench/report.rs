@@ -99,10 +99,10 @@ pub fn row(row: &Row, earlier: &[Earlier], style: Style) -> String {
     for figure in &row.figures {
         let _ = write!(text, "  {}: {:.2}", figure.name, figure.value);
         if let (Some(most), Some(met)) = (figure.most, figure.is_met()) {
-            let met = if met {
-                style.paint("32", "met")
-            } else {
-                style.paint("31", "missed")
+            let met = match (met, &row.distrust) {
+                (true, _) => style.paint("32", "met"),
+                (false, None) => style.paint("31", "missed"),
+                (false, Some(why)) => style.paint("33", &format!("not judged, {why}")),
             };
             let _ = write!(text, "  target ≤ {most}: {met}");
         }
@@ -275,6 +275,7 @@ mod tests {
                 value: 60.54,
                 most: Some(64.0),
             }],
+            distrust: None,
         };
         let before = Earlier {
             scenario: "single_module".to_owned(),
@@ -301,6 +302,36 @@ single_module / per record       6.67 M     150 ns  ██████          
     }
 
     #[test]
+    fn a_figure_that_the_machine_cannot_have_is_not_judged() {
+        let measured = Row {
+            scenario: "latency".to_owned(),
+            variant: "half load".to_owned(),
+            subject: Summary::of(&[100.0]),
+            floor: None,
+            beside: "floor".to_owned(),
+            ratio: None,
+            call_ratio: None,
+            call_ns: [1.0; 3],
+            waited: 0.0,
+            target: Target::default(),
+            figures: vec![Figure {
+                name: "p99 µs".to_owned(),
+                value: 90.0,
+                most: Some(50.0),
+            }],
+            distrust: Some("two bare threads see 80 µs here".to_owned()),
+        };
+        let shown = row(&measured, &[], Style::default());
+        assert!(
+            shown.contains(
+                "p99 µs: 90.00  target ≤ 50: not judged, two bare threads see 80 µs here"
+            ),
+            "{shown}"
+        );
+        assert_eq!(measured.is_met(), None);
+    }
+
+    #[test]
     fn a_noisy_variant_says_so() {
         let measured = Row {
             scenario: "s".to_owned(),
@@ -317,6 +348,7 @@ single_module / per record       6.67 M     150 ns  ██████          
                 ..Target::default()
             },
             figures: Vec::new(),
+            distrust: None,
         };
         assert!(
             row(&measured, &[], Style::default()).contains("target ≤ 50.0 ns a record: not judged")

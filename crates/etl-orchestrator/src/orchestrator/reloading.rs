@@ -97,6 +97,10 @@ impl Orchestrator {
     /// Lets every lane make instances ready, and waits for it within reason.
     pub(super) fn warm(&self, snapshot: &Arc<Snapshot>) {
         const LONGEST: Duration = Duration::from_secs(10);
+        if self.shared.queue().closed {
+            // The lanes have ended, or will, without another record.
+            return;
+        }
         let (done, ready) = mpsc::channel();
         for lane in &mut *self
             .shared
