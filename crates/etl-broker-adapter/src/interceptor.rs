@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 
 /// Stands in a broker's produce or fetch path, on one of its threads.
 ///
-/// It is a [`Lane`] that speaks the broker's language. Like a lane it stays on the thread that made it, never sleeps,
-/// and calls modules to completion; a broker with eight threads has eight.
+/// It is a [`Lane`] that speaks the broker's language. Like a lane it stays on the thread that made it and calls modules to completion; a
+/// broker with eight threads has eight. It never sleeps: not for a retry, and not for an instance that others hold.
 pub struct Interceptor {
     lane: Lane,
 }
@@ -32,6 +32,11 @@ pub enum Disposition {
     /// A module failed and shall be tried again at [`Deferred::resume_at`]. Hand it to [`Interceptor::resume`] then,
     /// and hold back what follows it in its partition if order matters there.
     Deferred(Deferred),
+    /// Nothing failed, but the pool's budgets leave no instance for a module now (`max_concurrent_instances`, `max_pool_size`, the memory of
+    /// all, `creation_rate_limit`): too much comes in. Hold the publisher back, and go on as with [`Disposition::Deferred`]. Whoever has
+    /// an idle instance is asked to give it up meanwhile. A module that stays busy for as long as it may take for a call fails with
+    /// `PoolExhausted`, and its pipeline's strategy says what becomes of the record.
+    Busy(Deferred),
 }
 
 impl Disposition {
@@ -47,6 +52,7 @@ impl From<Progress> for Disposition {
     fn from(progress: Progress) -> Self {
         match progress {
             Progress::Done(outcome) => Self::of(outcome),
+            Progress::Deferred(deferred) if deferred.is_busy() => Self::Busy(deferred),
             Progress::Deferred(deferred) => Self::Deferred(deferred),
         }
     }
@@ -55,7 +61,9 @@ impl From<Progress> for Disposition {
 impl Interceptor {
     /// Over a lane of this thread.
     pub fn new(lane: Lane) -> Self {
-        Self { lane }
+        Self {
+            lane: lane.without_waiting(),
+        }
     }
 
     /// What to do with this record.
@@ -75,8 +83,14 @@ impl Interceptor {
             .map(Disposition::from)
     }
 
-    /// Goes on with a record that was deferred.
+    /// Goes on with a record that was deferred, or found a module busy.
     pub fn resume(&mut self, deferred: Deferred) -> Disposition {
         self.lane.resume(deferred).into()
+    }
+
+    /// Gives up warm instances that are not needed, above all those that another thread's interceptor finds missing. A thread that has had
+    /// nothing to do for some milliseconds calls it now and then; one that works does this by itself.
+    pub fn tend(&mut self) {
+        self.lane.tend();
     }
 }

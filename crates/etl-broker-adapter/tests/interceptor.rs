@@ -56,7 +56,7 @@ fn settled(disposition: Disposition) -> (Vec<Arc<Record>>, Vec<String>) {
                     .collect(),
             )
         }
-        Disposition::Deferred(deferred) => panic!("{deferred:?}"),
+        waits => panic!("{waits:?}"),
     }
 }
 

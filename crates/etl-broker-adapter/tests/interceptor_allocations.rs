@@ -56,7 +56,7 @@ fn allocations(interceptor: &mut Interceptor, topic: &str) -> u64 {
             let out = forward.next().expect("it goes on").into_record();
             assert!(Arc::ptr_eq(&out, &record), "the very same record");
         }
-        Disposition::Deferred(deferred) => panic!("{deferred:?}"),
+        waits => panic!("{waits:?}"),
     };
     for _ in 0..10_000 {
         handle();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The kinds of failure, each with a name that metrics and dead letters use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +81,8 @@ pub struct TransformError {
     kind: FailureKind,
     retryable: bool,
     code: Option<u32>,
+    /// Microseconds; 0 where the module was not just busy. A word, so that no answer of a module becomes larger for it.
+    ask_again_us: u32,
     message: Arc<str>,
 }
 
@@ -94,6 +97,7 @@ impl TransformError {
             kind,
             retryable,
             code: None,
+            ask_again_us: 0,
             message: message.into(),
         }
     }
@@ -109,6 +113,14 @@ impl TransformError {
     #[must_use]
     pub fn with_code(mut self, code: u32) -> Self {
         self.code = Some(code);
+        self
+    }
+
+    /// Nothing was tried: the module is busy, and to be asked again after this time. That is a failure only once it has gone on for
+    /// as long as a call may take.
+    #[must_use]
+    pub fn asking_again_in(mut self, time: Duration) -> Self {
+        self.ask_again_us = u32::try_from(time.as_micros()).unwrap_or(u32::MAX).max(1);
         self
     }
 
@@ -128,6 +140,12 @@ impl TransformError {
     #[must_use]
     pub fn code(&self) -> Option<u32> {
         self.code
+    }
+
+    /// After what time the module is asked again, where it was only busy.
+    #[must_use]
+    pub fn ask_again_in(&self) -> Option<Duration> {
+        (self.ask_again_us > 0).then(|| Duration::from_micros(self.ask_again_us.into()))
     }
 
     /// What went wrong, for people.

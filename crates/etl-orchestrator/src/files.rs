@@ -458,7 +458,11 @@ fn failed(error: &CallError) -> TransformError {
         etl_pool::FailureKind::PoolExhausted => FailureKind::PoolExhausted,
         _ => FailureKind::InvalidOutput,
     };
-    TransformError::new(kind, error.message()).retryable(error.is_retryable())
+    let failed = TransformError::new(kind, error.message()).retryable(error.is_retryable());
+    match error.ask_again_in() {
+        Some(time) => failed.asking_again_in(time),
+        None => failed,
+    }
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -1,7 +1,8 @@
 //! A lane: a thread's own instances and working memory, and the synchronous way in.
 //!
 //! Everything that a lane touches while it works is its own: nothing is locked, and nothing of it can be sent to another thread. A
-//! lane never sleeps. A record that has to wait for a retry is handed back as [`Deferred`].
+//! record that has to wait for a retry is handed back as [`Deferred`], and so is one that would have to wait for an instance, where the
+//! thread may not wait for that either ([`Lane::without_waiting`]).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +25,8 @@ use crate::trace::{Step, Trace};
 pub struct LaneContext {
     /// The shelves of the pool in use, and of the one before it while records of an older configuration are under way.
     shelves: Vec<(Arc<Pool>, Shelves)>,
+    /// Calls do not wait for instances.
+    never_waits: bool,
 }
 
 impl LaneContext {
@@ -46,9 +49,21 @@ impl LaneContext {
         {
             return place;
         }
-        self.shelves.insert(0, (pool.clone(), pool.shelves()));
+        let mut shelves = pool.shelves();
+        if self.never_waits {
+            shelves.never_wait();
+        }
+        self.shelves.insert(0, (pool.clone(), shelves));
         self.shelves.truncate(2);
         0
+    }
+
+    /// Calls no longer wait for instances.
+    fn never_wait(&mut self) {
+        self.never_waits = true;
+        for (_, shelves) in &mut self.shelves {
+            shelves.never_wait();
+        }
     }
 
     /// Drops instances that have been idle for too long, and those of configurations that are gone.
@@ -76,7 +91,7 @@ impl std::fmt::Debug for LaneContext {
     }
 }
 
-/// A thread's way into the engine, without a runtime and without waiting: for brokers that own their threads.
+/// A thread's way into the engine, without a runtime: for brokers that own their threads.
 ///
 /// Made by [`Orchestrator::lane`](crate::Orchestrator::lane); it stays on the thread that made it.
 pub struct Lane {
@@ -98,16 +113,17 @@ pub struct Lane {
 pub enum Progress {
     /// It is done.
     Done(Outcome),
-    /// It waits for a retry.
+    /// It waits for a retry, or for an instance where the lane does not wait.
     Deferred(Deferred),
 }
 
-/// A record that waits for a retry. It holds neither an instance nor a lane, and any lane of the same engine may resume it.
+/// A record that waits for a retry, or for an instance. It holds neither an instance nor a lane, and any lane of the same engine may resume it.
 ///
 /// Whoever holds it must also hold back what comes after it in its partition, if order matters there.
 pub struct Deferred {
     run: Box<Run>,
     until: Instant,
+    busy: bool,
 }
 
 impl Deferred {
@@ -116,6 +132,13 @@ impl Deferred {
     pub fn resume_at(&self) -> Instant {
         self.until
     }
+
+    /// Whether nothing has failed, and the only thing that it waits for is an instance. Once that has gone on for as long as the call
+    /// might take, it counts as a failure, `PoolExhausted`.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.busy
+    }
 }
 
 impl std::fmt::Debug for Deferred {
@@ -123,6 +146,7 @@ impl std::fmt::Debug for Deferred {
         formatter
             .debug_struct("Deferred")
             .field("until", &self.until)
+            .field("busy", &self.busy)
             .finish_non_exhaustive()
     }
 }
@@ -148,6 +172,15 @@ impl Lane {
             groups: Groups::new(usize::MAX),
             alone: Convoy::default(),
         }
+    }
+
+    /// The same lane, for a thread that may not even wait for an instance: where the pool's budgets would have a call wait (all
+    /// instances or all memory in use, or made too fast), the record is handed back as a [`Deferred`] that [is
+    /// busy](Deferred::is_busy).
+    #[must_use]
+    pub fn without_waiting(mut self) -> Self {
+        self.core.context.never_wait();
+        self
     }
 
     /// Handles one record.
@@ -289,7 +322,9 @@ impl Lane {
         loop {
             let _: Advance = run.advance(&mut self.core, &mut self.waiting, |_| false);
             match self.waiting.pop() {
-                Some(Waiting { run: apart, until }) => {
+                Some(Waiting {
+                    run: apart, until, ..
+                }) => {
                     self.core.clock().sleep_until(until);
                     run = apart;
                 }
@@ -334,6 +369,7 @@ impl From<Waiting> for Deferred {
         Self {
             run: Box::new(waiting.run),
             until: waiting.until,
+            busy: waiting.busy,
         }
     }
 }

@@ -129,6 +129,8 @@ enum State {
 struct Pending {
     /// When the next attempt is due.
     until: Option<Instant>,
+    /// Since when the module has been too busy for an attempt.
+    busy_since: Option<Instant>,
     /// Of a parallel stage: a module dropped the record, and the others still see it.
     dropped: bool,
     /// Of a parallel stage: the changes of its modules, with their place in the planned stage.
@@ -159,6 +161,8 @@ pub(crate) enum Advance {
 pub(crate) struct Waiting {
     pub(crate) run: Run,
     pub(crate) until: Instant,
+    /// Nothing has failed: the module was busy.
+    pub(crate) busy: bool,
 }
 
 impl Flight {
@@ -179,6 +183,15 @@ impl Flight {
 
     fn wants(&self, module: usize) -> bool {
         self.module == module && self.state == State::Live
+    }
+
+    /// Whether its module has not been asked yet, not even in vain.
+    fn is_new_here(&self) -> bool {
+        let busy = self
+            .pending
+            .as_ref()
+            .is_some_and(|pending| pending.busy_since.is_some());
+        self.attempts == 0 && !busy
     }
 
     fn next_module(&mut self) {
@@ -381,7 +394,7 @@ impl Convoy {
             }
             // A retry is the same turn: its conditions have held.
             if let Some(group) = program.conditions
-                && self.flights[index].attempts == 0
+                && self.flights[index].is_new_here()
                 && !self.holds(core, place, group, index)
             {
                 core.counters.module(program.index).not_selected.add(1);
@@ -456,14 +469,17 @@ impl Convoy {
 
     /// Moves every slot of which a flight waits for a retry into a run of its own.
     fn part_from_waiting(&mut self, route: Route<'_>, waiting: &mut Vec<Waiting>) {
-        let mut untils: SmallVec<[Option<Instant>; 8]> = SmallVec::new();
+        let mut untils: SmallVec<[Option<(Instant, bool)>; 8]> = SmallVec::new();
         for flight in &self.flights {
             if let (State::Waiting, Some(pending)) = (flight.state, &flight.pending)
                 && let Some(until) = pending.until
             {
                 untils.resize(self.slots.len(), None);
                 let slot = &mut untils[flight.slot];
-                *slot = Some(slot.map_or(until, |other| other.max(until)));
+                let busy = pending.busy_since.is_some();
+                *slot = Some(slot.map_or((until, busy), |(other, others_busy)| {
+                    (other.max(until), others_busy && busy)
+                }));
             }
         }
         if untils.is_empty() {
@@ -506,14 +522,14 @@ impl Convoy {
                 }
                 convoy.flights.push(flight);
             }
-            if let Some(until) = until {
+            if let Some((until, busy)) = until {
                 apart.trace = self.trace.take();
                 let run = Run {
                     program: route.program.clone(),
                     plan: route.plan.clone(),
                     convoy: apart,
                 };
-                waiting.push(Waiting { run, until });
+                waiting.push(Waiting { run, until, busy });
             }
         }
         self.flights = here.flights;

@@ -277,7 +277,7 @@ fn run(shared: &Arc<Shared>, core: &mut Core, entry: Entry) {
         queue.put_back(run, shares.clone(), before);
     }
     let retries = !waiting.is_empty();
-    for Waiting { mut run, until } in waiting {
+    for Waiting { mut run, until, .. } in waiting {
         let share = shares.part(&mut run.convoy);
         queue.put_off(run, share, before, until);
     }

@@ -212,6 +212,33 @@ impl InstanceBudget {
         })
     }
 
+    /// Makes those who hold a place give it up, without waiting for that. Where it is the rate that refuses, time alone helps.
+    pub(crate) fn claim(
+        self: &Arc<Self>,
+        refusal: Refusal,
+        template: &Arc<TemplateBudget>,
+    ) -> Option<Claim> {
+        let template = match refusal {
+            Refusal::Rate(_) => return None,
+            Refusal::Template => Some(Arc::clone(template)),
+            Refusal::Pool => None,
+        };
+        let claim = Claim {
+            instances: Arc::clone(self),
+            template,
+        };
+        claim.waiting().fetch_add(1, Ordering::Relaxed);
+        self.wanting.fetch_add(1, Ordering::Relaxed);
+        self.tell();
+        Some(claim)
+    }
+
+    fn tell(&self) {
+        if let Some(Wanted(tell)) = self.wanted.get() {
+            tell();
+        }
+    }
+
     /// Waits until a permit may be had: an instance went, or time passed.
     pub(crate) fn wait(&self, refusal: Refusal, template: &TemplateBudget, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -226,9 +253,7 @@ impl InstanceBudget {
         };
         waiting.fetch_add(1, Ordering::Relaxed);
         self.wanting.fetch_add(1, Ordering::Relaxed);
-        if let Some(Wanted(tell)) = self.wanted.get() {
-            tell();
-        }
+        self.tell();
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.freed.wait_timeout(state, time));
         self.wanting.fetch_sub(1, Ordering::Relaxed);
@@ -238,6 +263,30 @@ impl InstanceBudget {
 
 /// How long a waiting lane goes without looking.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Where a lane that does not wait was refused a place: those that hold one see it as they see a lane that waits, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    instances: Arc<InstanceBudget>,
+    /// Whose place it is, where only one of this template helps.
+    template: Option<Arc<TemplateBudget>>,
+}
+
+impl Claim {
+    fn waiting(&self) -> &AtomicU64 {
+        match &self.template {
+            Some(template) => &template.waiting,
+            None => &self.instances.waiting,
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.instances.wanting.fetch_sub(1, Ordering::Relaxed);
+        self.waiting().fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
@@ -299,6 +348,30 @@ mod tests {
         drop(first);
         assert_eq!((budget.live(), a.live()), (2, 1));
         drop(budget.try_take(&b, now).expect("free again"));
+    }
+
+    #[test]
+    fn a_claim_is_seen_as_long_as_it_lasts() {
+        let budget = Arc::new(InstanceBudget::new(2, 0));
+        let template = Arc::new(TemplateBudget::new(1));
+        let seen = || {
+            (
+                budget.is_wanted(),
+                budget.is_awaited(),
+                template.is_awaited(),
+            )
+        };
+        let of_template = budget.claim(Refusal::Template, &template);
+        assert_eq!(seen(), (true, false, true));
+        let of_any = budget.claim(Refusal::Pool, &template);
+        assert_eq!(seen(), (true, true, true));
+        drop(of_template);
+        assert_eq!(seen(), (true, true, false));
+        drop(of_any);
+        assert_eq!(seen(), (false, false, false));
+        let in_time = budget.claim(Refusal::Rate(Duration::from_millis(1)), &template);
+        assert!(in_time.is_none());
+        assert_eq!(seen(), (false, false, false));
     }
 
     #[test]

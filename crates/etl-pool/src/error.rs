@@ -5,6 +5,7 @@
 //! record of a batch, and knows whether trying again can help. Callers match on `kind()`, never on the message.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Why a module could not be loaded, or a pool not be made.
 #[derive(Clone, Debug)]
@@ -123,6 +124,7 @@ struct CallErrorInner {
     kind: FailureKind,
     message: String,
     stray: bool,
+    ask_again_in: Option<Duration>,
 }
 
 impl CallError {
@@ -131,7 +133,14 @@ impl CallError {
             kind,
             message: message.into(),
             stray: false,
+            ask_again_in: None,
         }))
+    }
+
+    /// A lane that does not wait would have had to.
+    pub(crate) fn asking_again_in(mut self, time: Duration) -> Self {
+        self.0.ask_again_in = Some(time);
+        self
     }
 
     /// The guest was stopped for the call before, which ended in the same moment: neither this record nor its guest is to blame.
@@ -140,6 +149,7 @@ impl CallError {
             kind: FailureKind::Trap,
             message: "stopped at the deadline of the call before".to_owned(),
             stray: true,
+            ask_again_in: None,
         }))
     }
 
@@ -161,6 +171,12 @@ impl CallError {
             self.0.kind,
             FailureKind::Timeout | FailureKind::PoolExhausted
         )
+    }
+
+    /// After what time to ask again, where nothing was tried because the lane [never waits](crate::Shelves::never_wait) and there was no
+    /// instance at once: `PoolExhausted`, but not a failure yet.
+    pub fn ask_again_in(&self) -> Option<Duration> {
+        self.0.ask_again_in
     }
 
     /// What happened, without the kind.

@@ -13,11 +13,11 @@ mod lease;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use etl_abi::RecordFields;
 
-use crate::budget::{Permit, Refusal};
+use crate::budget::{Claim, Permit, Refusal, TemplateBudget};
 use crate::engine::{Engine, NativeEngine};
 use crate::error::{CallError, FailureKind};
 use crate::execution::Sampling;
@@ -34,9 +34,12 @@ pub struct Shelves<E: Engine = NativeEngine> {
     pool: Arc<Pool<E>>,
     lane: E::Lane,
     shelves: Vec<Shelf<E>>,
-    /// Calls so far, and how many there were when idle instances were last looked after.
+    /// Calls so far, and how many there will have been when idle instances are looked after next.
     calls: u64,
-    tended: u64,
+    tend_at: u64,
+    /// Whether a call waits for an instance that others hold. Where it does not, what it was refused last stays claimed for a while.
+    waits: bool,
+    claim: Option<Claim>,
 }
 
 /// The idle instances of one template, the last used on top.
@@ -103,6 +106,12 @@ impl<E: Engine> Default for Shelf<E> {
 /// Calls after which a lane looks after its idle instances by itself.
 const TEND_EVERY: u64 = 4_096;
 
+/// Calls after which a claim ends: whoever was refused has not come back for it.
+const CLAIM_LASTS: u64 = 64;
+
+/// After what time a lane that does not wait asks again for an instance that others hold.
+const ASK_AGAIN: Duration = Duration::from_millis(1);
+
 /// Calls after which a shelf hands its counts over.
 const HAND_OVER_EVERY: u64 = 256;
 
@@ -113,8 +122,16 @@ impl<E: Engine> Shelves<E> {
             pool,
             shelves: Vec::new(),
             calls: 0,
-            tended: 0,
+            tend_at: TEND_EVERY,
+            waits: true,
+            claim: None,
         }
+    }
+
+    /// From now on a call that would have to wait for an instance fails at once, with [`CallError::ask_again_in`], and those who hold
+    /// what it needs give it up as they would for a lane that waits.
+    pub fn never_wait(&mut self) {
+        self.waits = false;
     }
 
     /// Calls the module for these records, at most until the deadline.
@@ -130,7 +147,8 @@ impl<E: Engine> Shelves<E> {
         deadline: Instant,
     ) -> Result<Verdicts, CallError> {
         self.calls += 1;
-        if self.calls - self.tended >= TEND_EVERY {
+        if self.calls >= self.tend_at {
+            self.claim = None;
             self.tend(Instant::now());
         }
         if records.is_empty() {
@@ -220,7 +238,12 @@ impl<E: Engine> Shelves<E> {
     ///
     /// A lane does this by itself every few thousand calls; one that may be idle for long calls it when it has nothing to do.
     pub fn tend(&mut self, now: Instant) {
-        self.tended = self.calls;
+        self.tend_at = self.calls
+            + if self.claim.is_some() {
+                CLAIM_LASTS
+            } else {
+                TEND_EVERY
+            };
         let timeout = self.pool.options.idle_timeout;
         for shelf in &mut self.shelves {
             if shelf.template.strong_count() == 0 {
@@ -308,6 +331,7 @@ impl<E: Engine> Shelves<E> {
     ) -> Result<Box<Slot<E>>, CallError> {
         let pool = Arc::clone(&self.pool);
         let asked = Instant::now();
+        self.claim = None;
         loop {
             // What the engine said, where it was the engine that had no room.
             let mut reason = None;
@@ -353,24 +377,22 @@ impl<E: Engine> Shelves<E> {
             if given_up {
                 continue;
             }
-            let waits = matches!((refusal, spare), (Refusal::Rate(_), _) | (_, Spare::Any));
-            if !waits || Instant::now() >= deadline {
-                if let Some(reason) = reason {
-                    return Err(reason);
-                }
-                let why = match refusal {
-                    Refusal::Template => format!(
-                        "all {} instances of the module are in use",
-                        template.budget.limit
-                    ),
-                    Refusal::Pool => "the pool has no room for another instance".to_owned(),
-                    Refusal::Rate(_) => {
-                        "instances are made faster than creation_rate_limit allows".to_owned()
-                    }
-                };
-                return Err(CallError::new(FailureKind::PoolExhausted, why));
+            let waits = matches!((refusal, spare), (Refusal::Rate(_), _) | (_, Spare::Any))
+                && Instant::now() < deadline;
+            if waits && self.waits {
+                pool.instances.wait(refusal, &template.budget, deadline);
+                continue;
             }
-            pool.instances.wait(refusal, &template.budget, deadline);
+            let error = reason.unwrap_or_else(|| refused(refusal, &template.budget));
+            if !waits {
+                return Err(error);
+            }
+            self.claim = pool.instances.claim(refusal, &template.budget);
+            self.tend_at = self.tend_at.min(self.calls + CLAIM_LASTS);
+            return Err(error.asking_again_in(match refusal {
+                Refusal::Rate(time) => time,
+                Refusal::Template | Refusal::Pool => ASK_AGAIN,
+            }));
         }
     }
 
@@ -512,6 +534,16 @@ impl<E: Engine> Shelves<E> {
         }
         Ok(Verdicts::many(records.len(), parts))
     }
+}
+
+/// There is no place for an instance.
+fn refused(refusal: Refusal, template: &TemplateBudget) -> CallError {
+    let why = match refusal {
+        Refusal::Template => format!("all {} instances of the module are in use", template.limit),
+        Refusal::Pool => "the pool has no room for another instance".to_owned(),
+        Refusal::Rate(_) => "instances are made faster than creation_rate_limit allows".to_owned(),
+    };
+    CallError::new(FailureKind::PoolExhausted, why)
 }
 
 /// Which idle instances of its own a lane may give up for a new one.

@@ -104,7 +104,7 @@ impl Convoy {
         answers
     }
 
-    /// Does to a flight what its module answered, and charges it what the call cost.
+    /// Does to a flight what its module answered, and charges it what the call cost, or how long it was put off before.
     pub(super) fn answer(
         &mut self,
         core: &mut Core,
@@ -114,11 +114,24 @@ impl Convoy {
         (reply, cost, scope): (Reply, Duration, Scope),
         told: &mut Told,
     ) {
-        let flight = &mut self.flights[index];
         // One before it in this call may have undone its family.
-        if !flight.wants(module) {
+        if !self.flights[index].wants(module) {
             return;
         }
+        if let Reply::Fail(error) = &reply
+            && let Some(time) = error.ask_again_in()
+            && self.put_off(core, place, module, index, time)
+        {
+            return;
+        }
+        let flight = &mut self.flights[index];
+        let busy_since = flight
+            .pending
+            .as_mut()
+            .and_then(|pending| pending.busy_since.take());
+        let cost = busy_since.map_or(cost, |since| {
+            core.now().saturating_duration_since(since).max(cost)
+        });
         flight.in_stage += cost;
         flight.in_pipeline += cost;
         flight.attempts += 1;
@@ -138,6 +151,29 @@ impl Convoy {
                 }
             }
         }
+    }
+
+    /// The module was too busy for a flight: it is asked again after this time, unless that has gone on for as long as a call may
+    /// take. Answers whether it is.
+    fn put_off(
+        &mut self,
+        core: &Core,
+        place: &Place<'_>,
+        module: usize,
+        index: usize,
+        time: Duration,
+    ) -> bool {
+        let now = core.now();
+        let flight = &mut self.flights[index];
+        let limit = place.limit(place.module(module), flight).0;
+        let pending = flight.pending.get_or_insert_default();
+        let since = *pending.busy_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= limit {
+            return false;
+        }
+        pending.until = Some(now + time);
+        flight.state = State::Waiting;
+        true
     }
 
     /// Cuts the flights down to those that have time left for a call. The others fail. Answers the nearest of their timeouts.

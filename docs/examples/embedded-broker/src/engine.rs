@@ -54,8 +54,9 @@ fn run(
             .collect();
         let dispositions: VecDeque<Disposition> = interceptor.on_batch(&records).collect();
         for mut disposition in dispositions {
-            // A retry keeps its place: what comes after it waits, here on the only thread that there is.
-            while let Disposition::Deferred(deferred) = disposition {
+            // A retry keeps its place, and so does what finds a module busy: what comes after it waits, here on the only thread that there
+            // is, and publishers with it.
+            while let Disposition::Deferred(deferred) | Disposition::Busy(deferred) = disposition {
                 wait_for(&deferred);
                 disposition = interceptor.resume(deferred);
             }
