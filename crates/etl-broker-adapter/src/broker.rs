@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::embedded::{
     self, EmbeddedFollow, EmbeddedQueue, EmbeddedSink, EmbeddedTail, EmbeddedUrl, TopicPatterns,
 };
-use crate::file::{FileSink, FileSource};
+use crate::file::{FileSink, FileSource, FileUrl};
 use crate::{AdapterError, AdapterErrorKind, AdapterUrl, BoxFuture, Sink, Source};
 
 /// A topic, as `etl topics` shows it.
@@ -169,7 +169,11 @@ impl Broker for Lines {
                 "is read from its beginning to its end, and whole",
             );
         }
-        Box::pin(async { Ok(Box::new(FileSource::open(&self.0, None)?) as Box<dyn Source>) })
+        let url = match &self.0 {
+            AdapterUrl::File(url) => AdapterUrl::File(FileUrl::new(&url.path)),
+            other => other.clone(),
+        };
+        Box::pin(async move { Ok(Box::new(FileSource::open(&url, None)?) as Box<dyn Source>) })
     }
 
     fn sink(&self) -> BoxFuture<'_, Result<Box<dyn Sink>, AdapterError>> {

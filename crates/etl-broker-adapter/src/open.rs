@@ -5,7 +5,7 @@ use std::sync::Arc;
 use etl_config::TopicTemplate;
 
 use crate::embedded::{EmbeddedSink, EmbeddedSource, Log, OpenOptions};
-use crate::file::{FileSink, FileSource, refuse_same_file, same_output};
+use crate::file::{FileSink, FileSource, refuse_same_file, refuse_to_forget, same_output};
 #[cfg(feature = "nats")]
 use crate::nats::{NatsSink, NatsSource};
 use crate::{AdapterError, AdapterErrorKind, AdapterUrl, Sink, Source};
@@ -48,6 +48,7 @@ pub async fn open(urls: &RunUrls) -> Result<Opened, AdapterError> {
     let outputs = || std::iter::once(&urls.to).chain(&urls.dead_letters);
     for to in outputs() {
         refuse_same_file(&urls.from, to)?;
+        refuse_to_forget(&urls.from, to)?;
     }
     #[cfg(feature = "kafka")]
     refuse_half_a_pair(urls)?;

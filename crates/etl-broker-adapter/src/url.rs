@@ -1,10 +1,11 @@
 //! What a user writes after `--from` and `--to`.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use crate::embedded::EmbeddedUrl;
+use crate::file::FileUrl;
 #[cfg(feature = "nats")]
 use crate::nats::NatsUrl;
 use crate::{AdapterError, AdapterErrorKind};
@@ -26,7 +27,7 @@ pub enum AdapterUrl {
     /// `-`: standard input or standard output, one record a line.
     Standard,
     /// `file:PATH`: a file of record lines.
-    File(PathBuf),
+    File(FileUrl),
     /// `embedded:DIR`: a folder of topics.
     Embedded(EmbeddedUrl),
     /// `nats://HOST:PORT/STREAM`: a stream of NATS JetStream.
@@ -41,7 +42,7 @@ impl AdapterUrl {
     /// The path, where the URL names a file.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::File(path) => Some(path),
+            Self::File(url) => Some(&url.path),
             _ => None,
         }
     }
@@ -89,12 +90,7 @@ impl FromStr for AdapterUrl {
         if scheme == "embedded" {
             return EmbeddedUrl::parse(path, text).map(Self::Embedded);
         }
-        if path.is_empty() {
-            return Err(invalid(format!(
-                "`{text}` names no file: write `file:PATH`"
-            )));
-        }
-        Ok(Self::File(PathBuf::from(path)))
+        FileUrl::parse(path, text).map(Self::File)
     }
 }
 
@@ -115,7 +111,7 @@ impl fmt::Display for AdapterUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Standard => f.write_str("-"),
-            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::File(url) => url.fmt(f),
             Self::Embedded(url) => url.fmt(f),
             #[cfg(feature = "nats")]
             Self::Nats(url) => url.fmt(f),

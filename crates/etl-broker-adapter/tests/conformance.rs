@@ -1,11 +1,9 @@
 //! The suite that every adapter runs: over the fake, over folders of topics, and, as far as it applies, over files.
 
-use std::path::PathBuf;
-
 use etl_broker_adapter::embedded::{
     EmbeddedSink, EmbeddedSource, Log, OpenOptions, Start, TopicPatterns,
 };
-use etl_broker_adapter::file::{FileSink, FileSource};
+use etl_broker_adapter::file::{FileSink, FileSource, FileUrl};
 use etl_broker_adapter::testing::{Abilities, Memory, Place, conformance};
 use etl_broker_adapter::{AdapterError, AdapterUrl, BoxFuture, Sink, Source};
 use tempfile::TempDir;
@@ -58,7 +56,7 @@ struct Lines(TempDir);
 
 impl Lines {
     fn url(&self) -> AdapterUrl {
-        AdapterUrl::File(PathBuf::from(self.0.path()).join("records"))
+        AdapterUrl::File(FileUrl::new(self.0.path().join("records")))
     }
 }
 

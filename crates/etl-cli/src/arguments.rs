@@ -281,6 +281,9 @@ pub struct ConfigurationOptions {
 const RUN_HELP: &str = "\
 URLs:
   file:PATH   record lines in a file; as output it is created, or emptied and overwritten
+  file:PATH?checkpoint=FILE, file:PATH?append
+              as input: go on where the run before was, by a note that this one keeps in FILE; as
+              output: behind what is there, which such a run needs to lose nothing
   -           record lines on standard input or standard output
   embedded:DIR[?topics=a,b.*&consumer=etl&start=earliest|latest&follow&prefix=out.&durability=immediate|none]
               durable topics in a folder, with no server. As input: these topics (default: all but

@@ -4,13 +4,17 @@
 //! work; each is bounded by a few batches, so a slow output slows the input down and memory does not grow.
 //!
 //! An output file is created, or emptied and overwritten. An output that is also the input is refused: it would be
-//! empty before it is read. Nothing is remembered between runs: a run reads its input from the beginning.
+//! empty before it is read. A run reads its input from the beginning, and nothing is remembered; unless the input has a
+//! checkpoint: then the next run goes on where this one was, and its output files must be appended to.
 
+mod checkpoint;
 mod sink;
 mod source;
+mod url;
 
 pub use sink::FileSink;
 pub use source::FileSource;
+pub use url::FileUrl;
 
 use std::fs::Metadata;
 
@@ -38,6 +42,28 @@ pub fn refuse_same_file(from: &AdapterUrl, to: &AdapterUrl) -> Result<(), Adapte
         ));
     }
     Ok(())
+}
+
+/// Refuses an output that would lose what earlier runs wrote, where the input goes on after what they read.
+///
+/// # Errors
+///
+/// [`AdapterErrorKind::InvalidUrl`]: the input has a checkpoint, and the output is a file that is emptied.
+pub(crate) fn refuse_to_forget(from: &AdapterUrl, to: &AdapterUrl) -> Result<(), AdapterError> {
+    let (AdapterUrl::File(input), AdapterUrl::File(output)) = (from, to) else {
+        return Ok(());
+    };
+    // Pipes and devices hold nothing that could be lost.
+    let is_kept = std::fs::metadata(&output.path).map_or(true, |metadata| metadata.is_file());
+    if input.checkpoint.is_none() || output.append || !is_kept {
+        return Ok(());
+    }
+    Err(AdapterError::new(
+        AdapterErrorKind::InvalidUrl,
+        format!(
+            "{from} goes on where the run before was, and {to} would be emptied of what that run wrote: write `{to}?append`"
+        ),
+    ))
 }
 
 #[cfg(unix)]

@@ -1,12 +1,13 @@
 //! Writes record lines: the sink passes batches on, a thread encodes and writes.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{AdapterError, AdapterUrl, BoxFuture, Outputs, Refused, Sink, line};
+use super::FileUrl;
+use crate::{AdapterError, AdapterErrorKind, AdapterUrl, BoxFuture, Outputs, Refused, Sink, line};
 
 /// Batches on their way to the writing thread.
 const BATCHES_AHEAD: usize = 8;
@@ -28,7 +29,8 @@ enum Job {
 
 impl FileSink {
     /// Creates the file, or opens it where it exists. It is emptied with the first that is written or confirmed, so that a run
-    /// that fails before it begins destroys nothing.
+    /// that fails before it begins destroys nothing. Where the URL says `append`, what is there stays, but for a last line that a crash
+    /// left half written, and what is confirmed is on the disk.
     ///
     /// # Errors
     ///
@@ -37,10 +39,21 @@ impl FileSink {
         let doing = format!("cannot write {url}");
         let output = match url {
             AdapterUrl::Standard => Output::Standard(io::stdout()),
-            AdapterUrl::File(path) => {
+            AdapterUrl::File(FileUrl {
+                checkpoint: Some(_),
+                ..
+            }) => {
+                return Err(AdapterError::new(
+                    AdapterErrorKind::InvalidUrl,
+                    format!("{doing}: `checkpoint` is for what is read"),
+                ));
+            }
+            AdapterUrl::File(FileUrl { path, append, .. }) => {
                 let mut options = OpenOptions::new();
                 options.write(true).create(true).truncate(false);
+                options.append(*append).read(*append);
                 match options.open(path) {
+                    Ok(file) if *append => Output::Behind(file),
                     Ok(file) => Output::File(file),
                     Err(error) => return Err(AdapterError::from_io(doing, error)),
                 }
@@ -122,6 +135,8 @@ impl Sink for FileSink {
 enum Output {
     Standard(io::Stdout),
     File(File),
+    /// A file that keeps what it holds.
+    Behind(File),
 }
 
 /// The thread's side.
@@ -135,7 +150,7 @@ impl Writing {
         let mut emptied = false;
         while let Some(job) = queue.blocking_recv() {
             if !emptied {
-                self.empty()?;
+                self.begin()?;
                 emptied = true;
             }
             match job {
@@ -149,7 +164,7 @@ impl Writing {
                 }
                 Job::Confirm(sync, done) => {
                     self.flush()?;
-                    if sync {
+                    if sync || matches!(self.output, Output::Behind(_)) {
                         self.sync()?;
                     }
                     // Nobody waiting for the answer is no reason to stop.
@@ -167,16 +182,17 @@ impl Writing {
                 stdout.write_all(&self.buffer)?;
                 stdout.flush()?;
             }
-            Output::File(file) => file.write_all(&self.buffer)?,
+            Output::File(file) | Output::Behind(file) => file.write_all(&self.buffer)?,
         }
         self.buffer.clear();
         Ok(())
     }
 
     /// Pipes and devices hold nothing.
-    fn empty(&self) -> io::Result<()> {
-        match &self.output {
+    fn begin(&mut self) -> io::Result<()> {
+        match &mut self.output {
             Output::File(file) if file.metadata()?.is_file() => file.set_len(0),
+            Output::Behind(file) if file.metadata()?.is_file() => mend(file),
             _ => Ok(()),
         }
     }
@@ -184,8 +200,45 @@ impl Writing {
     /// Exit code 0 shall mean that the output is on the disk. Pipes and devices have nothing to sync.
     fn sync(&self) -> io::Result<()> {
         match &self.output {
-            Output::File(file) if file.metadata()?.is_file() => file.sync_data(),
+            Output::File(file) | Output::Behind(file) if file.metadata()?.is_file() => {
+                file.sync_data()
+            }
             _ => Ok(()),
         }
     }
+}
+
+/// Bytes that are looked at in one step from the end of a file.
+const STEP: u64 = 64 * 1024;
+
+/// Sees to it that what is appended begins a line. A last line without a break is a record that somebody wrote so, and gets its break; or what a process
+/// that was killed had written of one that it had not confirmed, and goes.
+fn mend(file: &mut File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let mut begins = length;
+    let mut last = Vec::new();
+    while begins > 0 {
+        let from = begins.saturating_sub(STEP);
+        let mut step = vec![0; (begins - from) as usize];
+        file.seek(SeekFrom::Start(from))?;
+        file.read_exact(&mut step)?;
+        if let Some(at) = memchr::memrchr(b'\n', &step) {
+            begins = from + at as u64 + 1;
+            last.splice(0..0, step.drain(at + 1..));
+            break;
+        }
+        begins = from;
+        last.splice(0..0, step);
+    }
+    if last.is_empty() {
+        return Ok(());
+    }
+    if line::decode(&bytes::Bytes::from(last), 0).is_ok() {
+        return file.write_all(b"\n");
+    }
+    tracing::warn!(
+        bytes = length - begins,
+        "the last line of the output was never finished; it is written anew"
+    );
+    file.set_len(begins)
 }

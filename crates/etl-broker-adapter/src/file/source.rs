@@ -9,6 +9,8 @@ use std::thread;
 use etl_orchestrator::Record;
 use tokio::sync::mpsc;
 
+use super::FileUrl;
+use super::checkpoint::{Checkpoint, Mark};
 use crate::line::{self, Line, LineReader};
 use crate::{
     AckToken, AdapterError, AdapterErrorKind, AdapterUrl, Batch, BoxFuture, Demand, InvalidRecord,
@@ -24,16 +26,40 @@ pub(crate) const DEFAULT_MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 /// The only partition.
 const PARTITION: PartitionKey = PartitionKey(0);
 
-type Chunk = Result<Batch, AdapterError>;
+/// What was read, and where each item ends if that will be asked for.
+type Chunk = Result<(Batch, Vec<Mark>), AdapterError>;
 
 /// A file, or standard input, of record lines: one partition, so that what comes out has the order of what went in.
 ///
-/// Empty lines are skipped. A line that is not a record comes out as an [`InvalidRecord`], with file and line.
+/// Empty lines are skipped. A line that is not a record comes out as an [`InvalidRecord`], with file and line. Where the URL names a checkpoint, reading
+/// begins there, and it follows what is acknowledged.
 pub struct FileSource {
     chunks: mpsc::Receiver<Chunk>,
     waiting: VecDeque<Item>,
     bytes_read: u64,
     total_bytes: Option<u64>,
+    noting: Option<Noting>,
+}
+
+/// How far acknowledgements have come.
+struct Noting {
+    checkpoint: Checkpoint,
+    /// Where items end, from that of the token `first` on.
+    ends: VecDeque<Mark>,
+    first: u64,
+}
+
+impl Noting {
+    fn ack(&mut self, token: AckToken) -> Result<(), AdapterError> {
+        let mut acknowledged = None;
+        while self.first <= token.0
+            && let Some(end) = self.ends.pop_front()
+        {
+            self.first += 1;
+            acknowledged = Some(end);
+        }
+        acknowledged.map_or(Ok(()), |mark| self.checkpoint.save(mark))
+    }
 }
 
 impl FileSource {
@@ -44,10 +70,22 @@ impl FileSource {
     /// The file is absent, unreadable or a directory; the reading thread cannot be started.
     pub fn open(url: &AdapterUrl, max_line_bytes: Option<usize>) -> Result<Self, AdapterError> {
         let doing = || format!("cannot read {url}");
+        let mut start = Mark::default();
+        let mut checkpoint = None;
         let (input, place, total): (Box<dyn Read + Send>, _, _) = match url {
             AdapterUrl::Standard => (Box::new(io::stdin()), "stdin".to_owned(), None),
-            AdapterUrl::File(path) => {
-                let file = File::open(path).map_err(|e| AdapterError::from_io(doing(), e))?;
+            AdapterUrl::File(FileUrl { append: true, .. }) => {
+                return Err(AdapterError::new(
+                    AdapterErrorKind::InvalidUrl,
+                    format!("{}: `append` is for what is written", doing()),
+                ));
+            }
+            AdapterUrl::File(FileUrl {
+                path,
+                checkpoint: note,
+                ..
+            }) => {
+                let mut file = File::open(path).map_err(|e| AdapterError::from_io(doing(), e))?;
                 let metadata = file
                     .metadata()
                     .map_err(|e| AdapterError::from_io(doing(), e))?;
@@ -57,14 +95,22 @@ impl FileSource {
                         format!("{}: it is a directory, not a file", doing()),
                     ));
                 }
-                let total = metadata.is_file().then_some(metadata.len());
+                if let Some(note) = note {
+                    let (resumed, mark) = Checkpoint::resume(note, &mut file, &url.to_string())?;
+                    (checkpoint, start) = (Some(resumed), mark);
+                }
+                let left = metadata.len().saturating_sub(start.bytes);
+                let total = metadata.is_file().then_some(left);
                 (Box::new(file), path.display().to_string(), total)
             }
             _ => return Err(super::no_file(url)),
         };
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let mut reading = Reading {
-            lines: LineReader::new(input, max_line_bytes.unwrap_or(DEFAULT_MAX_LINE_BYTES)),
+            lines: LineReader::new(input, max_line_bytes.unwrap_or(DEFAULT_MAX_LINE_BYTES))
+                .after(start.lines),
+            ends: checkpoint.is_some().then(Vec::new),
+            start: start.bytes,
             place,
             doing: doing(),
             next: 0,
@@ -79,11 +125,19 @@ impl FileSource {
             waiting: VecDeque::new(),
             bytes_read: 0,
             total_bytes: total,
+            noting: checkpoint.map(|checkpoint| Noting {
+                checkpoint,
+                ends: VecDeque::new(),
+                first: 0,
+            }),
         })
     }
 
     fn take(&mut self, chunk: Chunk) -> Result<(), AdapterError> {
-        let chunk = chunk?;
+        let (chunk, ends) = chunk?;
+        if let Some(noting) = &mut self.noting {
+            noting.ends.extend(ends);
+        }
         self.waiting.extend(chunk.items);
         self.bytes_read += chunk.bytes_read;
         Ok(())
@@ -127,9 +181,23 @@ impl Source for FileSource {
         })
     }
 
-    /// Nothing to do: a file is read from the beginning every time.
-    fn ack<'a>(&'a mut self, _tokens: &'a [AckToken]) -> BoxFuture<'a, Result<(), AdapterError>> {
-        Box::pin(async { Ok(()) })
+    /// Nothing to do without a checkpoint: the file is read from the beginning every time.
+    fn ack<'a>(&'a mut self, tokens: &'a [AckToken]) -> BoxFuture<'a, Result<(), AdapterError>> {
+        Box::pin(async move {
+            match (&mut self.noting, tokens.last()) {
+                (Some(noting), Some(last)) => noting.ack(*last),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, Result<(), AdapterError>> {
+        Box::pin(async move {
+            match &self.noting {
+                Some(noting) => noting.checkpoint.sync(),
+                None => Ok(()),
+            }
+        })
     }
 
     fn total_bytes(&self) -> Option<u64> {
@@ -142,6 +210,10 @@ struct Reading {
     lines: LineReader<Box<dyn Read + Send>>,
     place: String,
     doing: String,
+    /// Where the items of this chunk end, if that will be asked for.
+    ends: Option<Vec<Mark>>,
+    /// Where in the file reading began.
+    start: u64,
     next: u64,
     /// Bytes that were read for what was handed out already.
     told: u64,
@@ -159,10 +231,9 @@ impl Reading {
             if !items.is_empty() {
                 let bytes_read = self.lines.bytes_read() - self.told;
                 self.told += bytes_read;
-                if chunks
-                    .blocking_send(Ok(Batch { items, bytes_read }))
-                    .is_err()
-                {
+                let ends = self.ends.as_mut().map(std::mem::take).unwrap_or_default();
+                let chunk = (Batch { items, bytes_read }, ends);
+                if chunks.blocking_send(Ok(chunk)).is_err() {
                     return;
                 }
             }
@@ -213,6 +284,12 @@ impl Reading {
 
     fn give(&mut self, number: u64, content: Result<Arc<Record>, InvalidRecord>) -> Item {
         self.next += 1;
+        if let Some(ends) = &mut self.ends {
+            ends.push(Mark {
+                bytes: self.start + self.lines.bytes_taken(),
+                lines: number,
+            });
+        }
         Item {
             token: AckToken(self.next - 1),
             partition: PARTITION,

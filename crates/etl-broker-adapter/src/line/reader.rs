@@ -65,6 +65,18 @@ impl<R: Read> LineReader<R> {
         }
     }
 
+    /// The input begins after so many lines: the next one has the number after them.
+    #[must_use]
+    pub fn after(mut self, lines: u64) -> Self {
+        self.lines = lines;
+        self
+    }
+
+    /// Bytes of the input that the lines so far were made of.
+    pub fn bytes_taken(&self) -> u64 {
+        self.bytes_read - self.buffer.len() as u64
+    }
+
     /// The longest line that is taken, in bytes.
     pub fn max_line_bytes(&self) -> usize {
         self.max_line_bytes

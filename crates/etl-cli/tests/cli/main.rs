@@ -8,6 +8,7 @@ mod canary;
 mod console;
 mod dead_letters;
 mod explain;
+mod file_kills;
 #[cfg(feature = "nats")]
 mod fleet;
 mod generate;
