@@ -1,45 +1,54 @@
-//! What the engine costs beside a client that only copies, with the same library against the same brokers. Measured when it is asked for:
-//! `cargo test --workspace --features etl-broker-adapter/kafka --test kafka -- --ignored --nocapture throughput`.
+//! From a topic of Kafka to another one. Brokers are librdkafka's mock cluster in this process, new ones for each pass, and their work is in both figures.
 //!
-//! Both read a topic from its beginning and write each record to another one, with an idempotent producer, and store a position when what comes before it is
-//! safe. The brokers are a mock in this process, and the same for both, so their work is in both figures.
+//! Both ways read a topic from its beginning and write each record to another one, with an idempotent producer, and store a position when what comes before it
+//! is safe. Wall clock and processor time differ here: the plain client works on one thread, a run on several.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etl_broker_adapter::kafka::{KafkaSink, KafkaSinkOptions, KafkaSource};
-use etl_broker_adapter::{Runner, RunnerOptions, Sink};
-use etl_config::{LoadOptions, load_text};
-use etl_orchestrator::{Options, Orchestrator, Record};
+use etl_broker_adapter::{Opened, Sink};
+use etl_orchestrator::Record;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 
-use super::cluster::{Cluster, outputs};
+use crate::{BYTES, Clock, Cost, Failure, Places, Way, run_until};
+
+#[allow(dead_code, reason = "tests need more of it")]
+#[path = "../../tests/kafka/cluster.rs"]
+mod cluster;
+
+use cluster::{Cluster, outputs};
 
 const PARTITIONS: u32 = 16;
 /// A mock keeps 5 MiB of a partition.
 const EACH: u32 = 12_000;
 const RECORDS: u32 = PARTITIONS * EACH;
-const ROUNDS: usize = 5;
 
-#[derive(Clone, Copy)]
-struct Cost {
-    wall: Duration,
-    /// Of all threads of this process, the brokers' included.
-    processor: Duration,
-}
+/// A cluster for each pass, so that none finds what another one left.
+pub struct Brokers;
 
-fn processor() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("is there");
-    let (_, fields) = stat.rsplit_once(')').expect("has a name");
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks: u64 = fields[11..13]
-        .iter()
-        .map(|own| own.parse::<u64>().expect("ticks"))
-        .sum();
-    Duration::from_millis(ticks * 10)
+impl Places for Brokers {
+    fn name(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn records(&self) -> usize {
+        RECORDS as usize
+    }
+
+    async fn pass(&mut self, way: Way) -> Result<Cost, Failure> {
+        let cluster = filled().await;
+        match way {
+            Way::Plain => {
+                let brokers = cluster.mock.bootstrap_servers();
+                tokio::task::spawn_blocking(move || plain(&brokers)).await?
+            }
+            Way::Nothing | Way::Module => engine(way, &cluster).await,
+        }
+    }
 }
 
 async fn filled() -> Cluster {
@@ -47,7 +56,7 @@ async fn filled() -> Cluster {
     let mut sink = cluster.sink("").await;
     for partition in 0..PARTITIONS {
         let record = |number: u32| {
-            let mut record = Record::new("in", format!("{number:0256}"));
+            let mut record = Record::new("in", format!("{number:0BYTES$}"));
             record.partition = partition;
             record.key = Some(number.to_string().into());
             record
@@ -78,7 +87,7 @@ impl ProducerContext for Reports {
     }
 }
 
-fn plain(brokers: &str) -> Cost {
+fn plain(brokers: &str) -> Result<Cost, Failure> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers);
     let mut own = config.clone();
@@ -112,7 +121,9 @@ fn plain(brokers: &str) -> Cost {
         let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else {
             continue;
         };
-        begun.get_or_insert_with(|| (Instant::now(), processor()));
+        if begun.is_none() {
+            begun = Some(Clock::start()?);
+        }
         let opaque = (message.partition() as usize) << 40 | message.offset() as usize;
         let mut record = BaseRecord::with_opaque_to("out", opaque).partition(message.partition());
         record.payload = message.payload();
@@ -130,79 +141,17 @@ fn plain(brokers: &str) -> Cost {
     }
     producer.flush(Duration::from_secs(60)).expect("is safe");
     store();
-    let (wall, before) = begun.expect("something came");
-    Cost {
-        wall: wall.elapsed(),
-        processor: processor() - before,
-    }
+    begun.ok_or("nothing came")?.read()
 }
 
-async fn engine(cluster: &Cluster) -> Cost {
-    let loaded = load_text("etl.toml", "", &LoadOptions::isolated()).expect("loads");
-    let engine = Orchestrator::start(loaded, Options::default()).expect("starts");
-    let source = KafkaSource::open(cluster.url("/in?group=engine"), false, false).await;
-    let sink = KafkaSink::open(cluster.url("/out"), KafkaSinkOptions::default()).await;
-    let (source, sink) = (source.expect("opens"), sink.expect("opens"));
-    let runner = Runner::new(
-        engine,
-        Box::new(source),
-        Box::new(sink),
-        None,
-        RunnerOptions::default(),
-    );
-    let (stop, counters) = (runner.stop_handle(), runner.counters());
-    let run = tokio::spawn(runner.run());
-    while counters.read().records_in == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let (wall, before) = (Instant::now(), processor());
-    while counters.read().records_out < u64::from(RECORDS) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let cost = Cost {
-        wall: wall.elapsed(),
-        processor: processor() - before,
+async fn engine(way: Way, cluster: &Cluster) -> Result<Cost, Failure> {
+    let source = KafkaSource::open(cluster.url("/in?group=engine"), false, false).await?;
+    let sink = KafkaSink::open(cluster.url("/out"), KafkaSinkOptions::default()).await?;
+    let opened = Opened {
+        source: Box::new(source),
+        sink: Box::new(sink),
+        dead_letters: None,
+        atomic: false,
     };
-    stop.stop();
-    run.await.expect("ends").expect("ends well");
-    cost
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, of a minute or more"]
-async fn throughput() {
-    let mut costs: [Vec<Cost>; 2] = [Vec::new(), Vec::new()];
-    for round in 0..ROUNDS {
-        // Brokers of their own for each, so that neither finds what the other one left.
-        let cluster = filled().await;
-        let brokers = cluster.mock.bootstrap_servers();
-        let copy = tokio::task::spawn_blocking(move || plain(&brokers)).await;
-        costs[0].push(copy.expect("ends"));
-        drop(cluster);
-        let cluster = filled().await;
-        costs[1].push(engine(&cluster).await);
-        for (name, costs) in ["plain", "engine"].iter().zip(&costs) {
-            let cost = costs[round];
-            println!(
-                "{round} {name:6}: {:7.0} records/s, {:5.2} µs of processor time a record",
-                f64::from(RECORDS) / cost.wall.as_secs_f64(),
-                cost.processor.as_secs_f64() * 1e6 / f64::from(RECORDS)
-            );
-        }
-    }
-    let median = |costs: &[Cost], of: fn(&Cost) -> Duration| {
-        let mut costs: Vec<Duration> = costs.iter().map(of).collect();
-        costs.sort();
-        costs[costs.len() / 2].as_secs_f64()
-    };
-    for (name, of) in [
-        (
-            "wall clock",
-            (|cost: &Cost| cost.wall) as fn(&Cost) -> Duration,
-        ),
-        ("processor", |cost: &Cost| cost.processor),
-    ] {
-        let ratio = median(&costs[1], of) / median(&costs[0], of);
-        println!("{name}: the engine takes {ratio:.2} × the plain client's (medians of {ROUNDS})");
-    }
+    run_until(crate::engine(way)?, opened, RECORDS as usize).await
 }

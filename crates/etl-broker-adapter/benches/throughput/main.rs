@@ -1,200 +1,191 @@
-//! What the engine costs between a source and a sink: `cargo bench -p etl-broker-adapter --bench throughput -- [--records N]`.
+//! What the engine costs between a source and a sink: `cargo bench --workspace --bench throughput -- [--only ADAPTER] [--records N] [--json FILE]`,
+//! with `--features etl-broker-adapter/kafka` for Kafka too.
 //!
-//! Three ways from a folder of topics to another, and from file to file, in turn: **plain** (the same source and sink with nothing between them but two tasks
-//! and a queue), the **runner** with an engine in which nothing is selected, and with one **module** that copies every record (`bench-copy`, which
-//! `cargo xtask guests` builds). Each round is timed whole, opening and closing included; the median of the rounds counts.
+//! Three ways from one place to another take turns, so that what else the machine does meets all of them. **plain** is a client of the same library that
+//! only copies: reads, writes, and acknowledges what is safe. For topics in a folder, and for files, that library is this crate: its source and sink with two
+//! tasks and a queue between them. The other two are whole runs: one in which **nothing** is **selected**, and one with a module that copies every record
+//! (`bench-copy`, which `cargo xtask guests` builds). Engines are started, and modules compiled, before the clock is. Medians of the rounds are compared;
+//! the aim is at most 15 % more time than plain.
 
-use std::collections::HashSet;
-use std::path::Path;
+mod folders;
+#[cfg(feature = "kafka")]
+mod kafka;
+#[cfg(feature = "nats")]
+mod nats;
+mod table;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use etl_broker_adapter::{
-    AckToken, AdapterError, AdapterUrl, Demand, Opened, Origin, Output, Outputs, Pulled, RunUrls,
-    Runner, RunnerOptions, open,
-};
+use etl_broker_adapter::{Counters, Opened, Runner, RunnerOptions};
 use etl_config::{LoadOptions, load_text};
-use etl_orchestrator::{Options, Orchestrator, Record};
-use tokio::sync::mpsc;
+use etl_orchestrator::{Options, Orchestrator};
+use table::Table;
+
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const ROUNDS: usize = 5;
-const BATCH: usize = 256;
-/// Batches that are written before a confirmation, at most, as the runner does it.
-const BATCHES_A_CONFIRMATION: usize = 64;
+/// Of a record's value.
+pub const BYTES: usize = 256;
 
 const MODULE: &str = r#"
 pipeline_id = "copy"
 stages = [{ priority = 0, modules = [{ module_id = "bench-copy" }] }]
 "#;
 
-type Failure = Box<dyn std::error::Error>;
+/// From one place to the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Plain,
+    Nothing,
+    Module,
+}
+
+impl Way {
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Nothing, Self::Module];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain client",
+            Self::Nothing => "nothing selected",
+            Self::Module => "one module",
+        }
+    }
+}
+
+/// What one pass took.
+#[derive(Clone, Copy)]
+pub struct Cost {
+    pub wall: Duration,
+    /// Of all threads of this process.
+    pub processor: Duration,
+}
+
+/// Begins when it is made.
+pub struct Clock(Instant, Duration);
+
+impl Clock {
+    pub fn start() -> Result<Self, Failure> {
+        Ok(Self(Instant::now(), processor()?))
+    }
+
+    pub fn read(&self) -> Result<Cost, Failure> {
+        Ok(Cost {
+            wall: self.0.elapsed(),
+            processor: processor()? - self.1,
+        })
+    }
+}
+
+fn processor() -> Result<Duration, Failure> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').ok_or("no name in stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks
+        .map(str::parse::<u64>)
+        .sum::<Result<u64, std::num::ParseIntError>>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+/// Two places that records go between.
+pub trait Places {
+    fn name(&self) -> &'static str;
+
+    fn records(&self) -> usize;
+
+    /// Takes every record through once, in this way.
+    async fn pass(&mut self, way: Way) -> Result<Cost, Failure>;
+}
 
 fn main() -> Result<(), Failure> {
-    let mut arguments = std::env::args().skip_while(|argument| argument != "--records");
-    let records: usize = arguments
-        .nth(1)
-        .map_or(Ok(500_000), |count| count.parse())?;
-    let records = records.div_ceil(BATCH) * BATCH;
+    let arguments: Vec<String> = std::env::args().collect();
+    let after = |name: &str| {
+        let place = arguments.iter().position(|argument| argument == name);
+        place.and_then(|place| arguments.get(place + 1))
+    };
+    let records: usize = after("--records").map_or(Ok(500_000), |count| count.parse())?;
+    let only = after("--only").map(String::as_str).unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(measure(records))
+    let tables = runtime.block_on(measure(records, only))?;
+    table::write(&tables, after("--json").map(Path::new))
 }
 
-async fn measure(records: usize) -> Result<(), Failure> {
-    let folder = tempfile::tempdir()?;
-    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests");
+async fn measure(records: usize, only: &str) -> Result<Vec<Table>, Failure> {
+    let is_wanted = |name: &str| name.starts_with(only);
+    let mut tables = Vec::new();
     for scheme in ["embedded", "file"] {
-        let from = folder.path().join(format!("{scheme}-from"));
-        fill(scheme, &from, records).await?;
-        let mut times: [Vec<Duration>; 3] = Default::default();
-        for round in 0..ROUNDS {
-            for (way, times) in times.iter_mut().enumerate() {
-                let to = folder.path().join(format!("{scheme}-{round}-{way}"));
-                let begun = Instant::now();
-                let opened = opened(scheme, &from, &to, &format!("{round}-{way}")).await?;
-                let passed = match way {
-                    0 => plain(opened).await?,
-                    1 => run(opened, "", &guests).await?,
-                    _ => run(opened, MODULE, &guests).await?,
-                };
-                times.push(begun.elapsed());
-                assert_eq!(passed, records, "every record passed");
-                remove(&to)?;
-            }
-        }
-        let [plain, nothing, module] = times.map(median);
-        let rate = |time: Duration| records as f64 / time.as_secs_f64();
-        println!("{scheme}: {records} records of 256 bytes, median of {ROUNDS}");
-        println!("  plain           {:>9.0} records/s", rate(plain));
-        for (name, time) in [("nothing selected", nothing), ("one module", module)] {
-            let cost = (time.as_secs_f64() / plain.as_secs_f64() - 1.0) * 100.0;
-            println!(
-                "  {name:<16}{:>9.0} records/s, {cost:+.1} % of time",
-                rate(time)
-            );
+        if is_wanted(scheme) {
+            tables.push(rounds(&mut folders::Folders::fill(scheme, records).await?).await?);
         }
     }
-    Ok(())
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
-fn remove(path: &Path) -> std::io::Result<()> {
-    match path.is_dir() {
-        true => std::fs::remove_dir_all(path),
-        false => std::fs::remove_file(path),
+    #[cfg(feature = "nats")]
+    if is_wanted("nats")
+        && let Some(mut streams) = nats::Streams::fill(records).await?
+    {
+        tables.push(rounds(&mut streams).await?);
     }
+    #[cfg(feature = "kafka")]
+    if is_wanted("kafka") {
+        tables.push(rounds(&mut kafka::Brokers).await?);
+    }
+    Ok(tables)
 }
 
-fn url(scheme: &str, path: &Path, settings: &str) -> Result<AdapterUrl, AdapterError> {
-    let settings = if scheme == "embedded" { settings } else { "" };
-    format!("{scheme}:{}{settings}", path.display()).parse()
+async fn rounds(places: &mut impl Places) -> Result<Table, Failure> {
+    let mut table = Table::new(places.name(), places.records());
+    for _ in 0..ROUNDS {
+        for way in Way::ALL {
+            let cost = places.pass(way).await?;
+            table.add(way, cost);
+        }
+    }
+    table.print();
+    Ok(table)
 }
 
-async fn opened(
-    scheme: &str,
-    from: &Path,
-    to: &Path,
-    consumer: &str,
-) -> Result<Opened, AdapterError> {
-    open(&RunUrls {
-        from: url(scheme, from, &format!("?consumer={consumer}"))?,
-        to: url(scheme, to, "")?,
-        dead_letters: None,
-        create: true,
-        max_line_bytes: 1 << 20,
-        dead_letter_topic: Default::default(),
-    })
-    .await
-}
-
-async fn fill(scheme: &str, path: &Path, records: usize) -> Result<(), Failure> {
-    let broker = url(scheme, path, "")?.connect(true).await?;
-    let mut sink = broker.sink().await?;
-    let value: bytes::Bytes = format!("\"{}\"", "x".repeat(254)).into();
-    let topic: Arc<str> = "bench.in".into();
-    let origin = Origin {
-        partition: Default::default(),
-        position: 0,
-        index: 0,
+/// The engine of a way that has one, ready to go.
+pub fn engine(way: Way) -> Result<Arc<Orchestrator>, Failure> {
+    let configuration = match way {
+        Way::Module => MODULE,
+        Way::Plain | Way::Nothing => "",
     };
-    for _ in 0..records.div_ceil(BATCH) {
-        let record = Arc::new(Record::new(topic.clone(), value.clone()));
-        sink.write(vec![Output { record, origin }; BATCH].into())
-            .await?;
-    }
-    sink.confirm().await?;
-    sink.finish().await?;
-    Ok(())
-}
-
-/// The same source and the same sink, with nothing between them.
-async fn plain(opened: Opened) -> Result<usize, Failure> {
-    let (mut source, mut sink) = (opened.source, opened.sink);
-    let (to_sink, mut queue) = mpsc::channel::<(Vec<AckToken>, Outputs)>(BATCHES_A_CONFIRMATION);
-    let (confirmed, mut acks) = mpsc::unbounded_channel();
-    let writing = tokio::spawn(async move {
-        let mut batches = Vec::new();
-        while queue.recv_many(&mut batches, BATCHES_A_CONFIRMATION).await > 0 {
-            let mut tokens = Vec::new();
-            for (own, outputs) in batches.drain(..) {
-                tokens.extend(own);
-                sink.write(outputs).await?;
-            }
-            sink.confirm().await?;
-            // The reader ends after this one.
-            let _ = confirmed.send(tokens);
-        }
-        sink.finish().await
-    });
-    let paused = HashSet::new();
-    let demand = Demand {
-        records: BATCH,
-        bytes: 64 << 20,
-        paused: &paused,
-    };
-    let mut passed = 0;
-    while let Pulled::Batch(batch) = source.pull(demand).await? {
-        let tokens = batch.items.iter().map(|item| item.token).collect();
-        passed += batch.items.len();
-        let output = |item: etl_broker_adapter::Item| {
-            let origin = Origin {
-                partition: item.partition,
-                position: item.position,
-                index: 0,
-            };
-            item.content.ok().map(|record| Output { record, origin })
-        };
-        let outputs = batch.items.into_iter().filter_map(output).collect();
-        to_sink.send((tokens, outputs)).await?;
-        while let Ok(tokens) = acks.try_recv() {
-            source.ack(&tokens).await?;
-        }
-    }
-    drop(to_sink);
-    while let Some(tokens) = acks.recv().await {
-        source.ack(&tokens).await?;
-    }
-    writing.await??;
-    source.close().await?;
-    Ok(passed)
-}
-
-async fn run(opened: Opened, configuration: &str, guests: &Path) -> Result<usize, Failure> {
-    let load = LoadOptions::isolated().modules_dir(guests);
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests");
+    let load = LoadOptions::isolated().modules_dir(PathBuf::from(guests));
     let loaded = load_text("etl.toml", configuration, &load)?;
-    let mut engine = Options::default();
-    engine.lanes = Some(1);
-    let engine = Orchestrator::start(loaded, engine)?;
-    let mut options = RunnerOptions::default();
-    options.batch = BATCH;
-    let runner = Runner::new(engine, opened.source, opened.sink, None, options);
-    let counters = runner.counters();
-    runner.run().await?;
-    Ok(counters.read().records_out as usize)
+    let mut options = Options::default();
+    options.lanes = Some(1);
+    Ok(Orchestrator::start(loaded, options)?)
+}
+
+/// A run that does not end by itself: the clock starts with the first record, and stops when so many are safe.
+#[cfg(any(feature = "nats", feature = "kafka"))]
+pub async fn run_until(
+    engine: Arc<Orchestrator>,
+    opened: Opened,
+    records: usize,
+) -> Result<Cost, Failure> {
+    let runner = runner(engine, opened);
+    let (stop, counters) = (runner.stop_handle(), runner.counters());
+    let run = tokio::spawn(runner.run());
+    let reached = async |count: fn(&Counters) -> u64, goal: u64| {
+        while count(&counters) < goal && !run.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    reached(|counters| counters.read().records_in, 1).await;
+    let clock = Clock::start()?;
+    reached(|counters| counters.read().records_out, records as u64).await;
+    let cost = clock.read()?;
+    stop.stop();
+    run.await??;
+    Ok(cost)
+}
+
+pub fn runner(engine: Arc<Orchestrator>, opened: Opened) -> Runner {
+    let options = RunnerOptions::default();
+    Runner::new(engine, opened.source, opened.sink, None, options)
 }

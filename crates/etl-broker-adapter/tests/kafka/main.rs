@@ -9,6 +9,5 @@ mod groups;
 mod real;
 mod records;
 mod runs;
-mod throughput;
 mod tools;
 mod transactions;
