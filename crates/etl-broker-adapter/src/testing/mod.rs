@@ -103,14 +103,7 @@ impl Abilities {
 /// A check fails, or its place cannot be made.
 pub async fn conformance<P: Place>(mut make: impl AsyncFnMut() -> P) {
     for check in CHECKS {
-        let place = make().await;
-        if (check.applies)(&place.abilities()) {
-            eprintln!("conformance: {}", check.name);
-            let run = (check.run)(&place);
-            if tokio::time::timeout(4 * PATIENCE, run).await.is_err() {
-                panic!("conformance: {} does not end", check.name);
-            }
-        }
+        check.hold(&make().await).await;
     }
 }
 

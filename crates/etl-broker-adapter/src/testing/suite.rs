@@ -8,7 +8,7 @@ use bytes::Bytes;
 use etl_config::{LoadOptions, load_text};
 use etl_orchestrator::{Options, Orchestrator, Record};
 
-use super::{Abilities, Flaky, Memory, Place, Slow, outputs, pull, pull_rest, write};
+use super::{Abilities, Flaky, Memory, PATIENCE, Place, Slow, outputs, pull, pull_rest, write};
 use crate::{
     AckToken, BoxFuture, Demand, Item, PartitionKey, Pulled, Runner, RunnerOptions, Sink, Source,
 };
@@ -21,6 +21,22 @@ pub struct Check {
     pub applies: fn(&Abilities) -> bool,
     /// Runs it.
     pub run: for<'a> fn(&'a dyn Place) -> BoxFuture<'a, ()>,
+}
+
+impl Check {
+    /// Runs it at a place of its own, where it applies.
+    ///
+    /// # Panics
+    ///
+    /// It does not hold, or does not end.
+    pub async fn hold(&self, place: &dyn Place) {
+        if !(self.applies)(&place.abilities()) {
+            return;
+        }
+        eprintln!("conformance: {}", self.name);
+        let run = tokio::time::timeout(6 * PATIENCE, (self.run)(place));
+        assert!(run.await.is_ok(), "{} does not end", self.name);
+    }
 }
 
 macro_rules! checks {
@@ -312,7 +328,7 @@ async fn paused_partitions_are_left_out(place: &dyn Place) {
     let mut others = 0;
     let mut own = 1;
     while others < 20 {
-        match tokio::time::timeout(super::PATIENCE, from.pull(demand)).await {
+        match tokio::time::timeout(PATIENCE, from.pull(demand)).await {
             Ok(Ok(Pulled::Batch(batch))) => {
                 let paused = batch
                     .items
@@ -343,7 +359,7 @@ async fn a_dropped_pull_loses_nothing(place: &dyn Place) {
     let mut found = Vec::new();
     let begun = tokio::time::Instant::now();
     let mut patience = Duration::from_micros(1);
-    while found.len() < 200 && begun.elapsed() < super::PATIENCE {
+    while found.len() < 200 && begun.elapsed() < PATIENCE {
         if let Ok(pulled) = tokio::time::timeout(patience, from.pull(demand)).await {
             match pulled.expect("can be pulled from") {
                 Pulled::Batch(batch) => found.extend(values(&batch.items)),
@@ -414,7 +430,7 @@ async fn the_lag_is_what_is_not_acknowledged(place: &dyn Place) {
         if lag.records == 3 {
             break;
         }
-        assert!(begun.elapsed() < super::PATIENCE, "{lag:?}");
+        assert!(begun.elapsed() < PATIENCE, "{lag:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -457,11 +473,7 @@ async fn run_until(runner: Runner, memory: &Memory, topic: &str, count: usize) -
             assert_eq!(different.len(), count);
             return values;
         }
-        assert!(
-            begun.elapsed() < super::PATIENCE,
-            "{} of {count}",
-            different.len()
-        );
+        assert!(begun.elapsed() < PATIENCE, "{} of {count}", different.len());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -507,7 +519,7 @@ async fn a_run_into_it_loses_nothing(place: &dyn Place) {
     let running = tokio::spawn(runner.run());
     let begun = tokio::time::Instant::now();
     while counters.read().records_out < 300 {
-        assert!(begun.elapsed() < super::PATIENCE, "{:?}", counters.read());
+        assert!(begun.elapsed() < PATIENCE, "{:?}", counters.read());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     stop.stop();

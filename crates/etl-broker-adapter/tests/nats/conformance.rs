@@ -88,11 +88,7 @@ async fn old_server() {
     if NatsServer::old("conformance of an old NATS").is_some() {
         for check in CHECKS.iter().filter(|check| check.name != NOT_ON_OLD) {
             let server = NatsServer::old("conformance of an old NATS").expect("it starts");
-            let server = Server(Mutex::new(server));
-            if (check.applies)(&server.abilities()) {
-                eprintln!("conformance: {}", check.name);
-                (check.run)(&server).await;
-            }
+            check.hold(&Server(Mutex::new(server))).await;
         }
     }
 }
