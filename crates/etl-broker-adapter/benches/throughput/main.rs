@@ -14,7 +14,7 @@ mod kafka;
 mod nats;
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,11 +23,11 @@ use etl_config::{LoadOptions, load_text};
 use etl_orchestrator::{Options, Orchestrator};
 use table::Table;
 
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const ROUNDS: usize = 5;
 /// Of a record's value.
-pub const BYTES: usize = 256;
+const BYTES: usize = 256;
 
 const MODULE: &str = r#"
 pipeline_id = "copy"
@@ -36,16 +36,16 @@ stages = [{ priority = 0, modules = [{ module_id = "bench-copy" }] }]
 
 /// From one place to the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+enum Way {
     Plain,
     Nothing,
     Module,
 }
 
 impl Way {
-    pub const ALL: [Self; 3] = [Self::Plain, Self::Nothing, Self::Module];
+    const ALL: [Self; 3] = [Self::Plain, Self::Nothing, Self::Module];
 
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain client",
             Self::Nothing => "nothing selected",
@@ -56,21 +56,21 @@ impl Way {
 
 /// What one pass took.
 #[derive(Clone, Copy)]
-pub struct Cost {
-    pub wall: Duration,
+struct Cost {
+    wall: Duration,
     /// Of all threads of this process.
-    pub processor: Duration,
+    processor: Duration,
 }
 
 /// Begins when it is made.
-pub struct Clock(Instant, Duration);
+struct Clock(Instant, Duration);
 
 impl Clock {
-    pub fn start() -> Result<Self, Failure> {
+    fn start() -> Result<Self, Failure> {
         Ok(Self(Instant::now(), processor()?))
     }
 
-    pub fn read(&self) -> Result<Cost, Failure> {
+    fn read(&self) -> Result<Cost, Failure> {
         Ok(Cost {
             wall: self.0.elapsed(),
             processor: processor()? - self.1,
@@ -89,7 +89,7 @@ fn processor() -> Result<Duration, Failure> {
 }
 
 /// Two places that records go between.
-pub trait Places {
+trait Places {
     fn name(&self) -> &'static str;
 
     fn records(&self) -> usize;
@@ -148,13 +148,13 @@ async fn rounds(places: &mut impl Places) -> Result<Table, Failure> {
 }
 
 /// The engine of a way that has one, ready to go.
-pub fn engine(way: Way) -> Result<Arc<Orchestrator>, Failure> {
+fn engine(way: Way) -> Result<Arc<Orchestrator>, Failure> {
     let configuration = match way {
         Way::Module => MODULE,
         Way::Plain | Way::Nothing => "",
     };
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests");
-    let load = LoadOptions::isolated().modules_dir(PathBuf::from(guests));
+    let load = LoadOptions::isolated().modules_dir(guests);
     let loaded = load_text("etl.toml", configuration, &load)?;
     let mut options = Options::default();
     options.lanes = Some(1);
@@ -163,7 +163,7 @@ pub fn engine(way: Way) -> Result<Arc<Orchestrator>, Failure> {
 
 /// A run that does not end by itself: the clock starts with the first record, and stops when so many are safe.
 #[cfg(any(feature = "nats", feature = "kafka"))]
-pub async fn run_until(
+async fn run_until(
     engine: Arc<Orchestrator>,
     opened: Opened,
     records: usize,
@@ -185,7 +185,7 @@ pub async fn run_until(
     Ok(cost)
 }
 
-pub fn runner(engine: Arc<Orchestrator>, opened: Opened) -> Runner {
+fn runner(engine: Arc<Orchestrator>, opened: Opened) -> Runner {
     let options = RunnerOptions::default();
     Runner::new(engine, opened.source, opened.sink, None, options)
 }

@@ -113,15 +113,15 @@ impl Streams {
     async fn engine(&self, way: Way, consumer: &str) -> Result<Cost, Failure> {
         let engine = engine(way)?;
         let from = format!("FROM?prefix=from&consumer={consumer}");
-        let opened = open(&RunUrls {
+        let urls = RunUrls {
             from: self.server.url(&from).parse()?,
             to: self.server.url("TO?prefix=to").parse()?,
             dead_letters: None,
             create: true,
             max_line_bytes: 1 << 20,
             dead_letter_topic: Default::default(),
-        });
-        run_until(engine, opened.await?, self.records).await
+        };
+        run_until(engine, open(&urls).await?, self.records).await
     }
 }
 
