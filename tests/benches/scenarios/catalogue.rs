@@ -3,8 +3,8 @@
 use etl_tests::bench::Bench;
 
 use crate::{
-    budget, comparison, conditions, examples, filter, growth, overshoot, own_lanes, pipelines,
-    pool, single_module, wasmtime,
+    admin_load, budget, comparison, conditions, examples, filter, growth, overshoot, own_lanes,
+    pipelines, pool, single_module, wasmtime,
 };
 
 /// A scenario: its name, what it measures in a sentence, whether this thread does all of its work, and what runs it.
@@ -84,6 +84,11 @@ pub const SCENARIOS: &[Scenario] = &[
         "overload",
         "twice of what goes through is offered, a tenth of it urgent",
         own_lanes::overload,
+    ),
+    shared(
+        "admin_load",
+        "thousands of reads and a change a second over the API beside a lane",
+        admin_load::run,
     ),
     here(
         "filter_uncached",

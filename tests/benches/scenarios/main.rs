@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admin_load;
 mod budget;
 mod catalogue;
 mod comparison;
