@@ -1,11 +1,12 @@
 //! `cargo xtask fuzz`: the long run of what the ordinary tests do for a moment.
 //!
-//! Three sorts of target, all in one table. A *compared* one is a property test that goes from seed to seed: this chore builds it, most in release
+//! Four sorts of target, all in one table. A *compared* one is a property test that goes from seed to seed: this chore builds it, most in release
 //! mode, and tells it through the environment how much to do (`tests/support/effort.rs` of `etl-filter` is the other side). A *guided* one is a target
 //! of cargo-fuzz, led by coverage, which wants a nightly compiler; where that is missing it is skipped, with how to get it. What a guided run
 //! finds worth keeping goes to `target/fuzz/corpus`, so that a run changes nothing that is committed. An *interleaved* one runs threads in many orders
-//! of their steps.
+//! of their steps. A *described* one is a running server, asked by schemathesis for what its own document says of it.
 
+mod api;
 mod guided;
 mod interleaved;
 
@@ -21,7 +22,8 @@ use crate::{generator, process};
 #[command(
     long_about = "Compare what is fast with what is plain, and feed what reads bytes with any bytes, for as long as you like\n\n\
                   Without options every target does its usual number of cases, ten million comparisons of rules among them; the guided\n\
-                  ones run for a minute each and need cargo-fuzz and a nightly compiler. The exit code is 1 if any case failed.",
+                  ones run for a minute each and need cargo-fuzz and a nightly compiler; `api` needs python3, and schemathesis from PyPI, which\n\
+                  it puts below target/. The exit code is 1 if any case failed.",
     after_help = "Examples:\n  cargo xtask fuzz --list\n  cargo xtask fuzz --only rules --seconds 600\n  \
                   cargo xtask fuzz --only rules --seed 4711 --cases 1    # the case that failed, again"
 )]
@@ -70,6 +72,8 @@ enum How {
         /// How many orders each of them is run in, by each scheduler.
         orders: u64,
     },
+    /// A server and its OpenAPI document.
+    Described,
     /// A target of cargo-fuzz in a crate's `fuzz` folder.
     Guided {
         folder: &'static str,
@@ -149,6 +153,11 @@ const TARGETS: &[Target] = &[
         },
     },
     Target {
+        name: "api",
+        about: "the API of a running engine, asked for what its OpenAPI document allows and what it does not",
+        how: How::Described,
+    },
+    Target {
         name: "guided-patterns",
         about: "patterns of every kind: read or refused with their place",
         how: How::Guided {
@@ -208,6 +217,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
                 module,
                 orders,
             } => interleaved::run(&root, package, module, orders, arguments)?,
+            How::Described => api::run(&root, arguments)?,
             How::Guided {
                 folder,
                 target: name,
@@ -456,6 +466,7 @@ mod tests {
                     .join("crates")
                     .join(package)
                     .join(format!("src/{module}.rs")),
+                How::Described => root.join("xtask/src/fuzz/api.rs"),
                 How::Guided { folder, target } => root
                     .join(folder)
                     .join("fuzz/fuzz_targets")
