@@ -21,7 +21,7 @@ mod log;
 mod tail;
 mod verify;
 
-pub(crate) use difference::difference;
+pub(crate) use difference::{difference, fields};
 pub use log::AuditError;
 pub(crate) use log::{Attempt, AuditLog};
 pub(crate) use tail::tail;

@@ -13,6 +13,7 @@
 
 mod access;
 mod answer;
+mod archive;
 mod audit;
 mod call;
 mod dead_letters;
@@ -30,6 +31,7 @@ mod stream;
 mod tls;
 
 pub use access::{AccessError, Entry, NewEntry, Role, Scope, Store, Token};
+pub use archive::{Archive, ArchiveError};
 pub use audit::{AuditError, Finding, Verified, verify as verify_audit};
 pub use dead_letters::{
     DeadLetterTopic, DeadLetters, DeadLettersError, Letter, LetterKey, LetterReason, Page,

@@ -81,6 +81,9 @@ fn operation(route: &Route) -> Value {
         refused("415", "Another content-type is needed.");
         refused("422", "It cannot be used; `problems` says why.");
     }
+    if route.answers == "Difference" {
+        refused("422", "A generation that is kept cannot be read.");
+    }
     if route.effect() != Effect::None {
         refused("507", "The disk is full.");
     }
@@ -159,7 +162,10 @@ fn body(takes: Takes) -> Option<Value> {
             "application/toml": { "schema": { "type": "string" } },
         })),
         Takes::Json(name) => Some(json!({ "application/json": { "schema": reference(name) } })),
-        Takes::Wasm => Some(json!({ "application/wasm": binary })),
+        Takes::Wasm => Some(json!({
+            "application/wasm": binary.clone(),
+            "application/octet-stream": binary,
+        })),
     }
 }
 

@@ -15,7 +15,7 @@ mod store;
 
 pub use keeper::Keeper;
 pub use key::{Key, KeyId};
-pub use modules::rotate_modules;
+pub use modules::rotate_files;
 pub use sealed::{is_sealed, open, reseal, seal};
 pub use store::{Listed, SecretStore};
 
@@ -43,7 +43,7 @@ fn with(path: &Path, ending: &str) -> PathBuf {
 
 /// Puts a file in the place of another, or makes it: whoever opens it finds the one or the other, whole, even after a power failure. Only
 /// its owner can read it.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = with(path, ".new");
     let written = || -> io::Result<()> {
         let mut file: File = private_file(&beside, true)?;

@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::access::{Gate, Store};
 use crate::answer::Answer;
+use crate::archive::Archive;
 use crate::audit::AuditLog;
 use crate::limits::Limits;
 use crate::places::{Place, Places};
@@ -52,6 +53,8 @@ pub struct AdminOptions {
     pub allow_plain: bool,
     /// What one client may use up.
     pub limits: Limits,
+    /// Where generations are kept beyond the end of the process.
+    pub archive: Option<Arc<Archive>>,
 }
 
 impl AdminOptions {
@@ -64,6 +67,7 @@ impl AdminOptions {
             tls: None,
             allow_plain: false,
             limits: Limits::default(),
+            archive: None,
         }
     }
 }
@@ -105,6 +109,7 @@ impl Admin {
             address,
             limits,
             folder,
+            archive,
             ..
         } = options;
         if !address.ip().is_loopback() && options.tls.is_none() && !options.allow_plain {
@@ -123,7 +128,7 @@ impl Admin {
         // Last, so that the log speaks only of a process that serves.
         let audit = AuditLog::open(&folder.join("audit"), orchestrator.generation())
             .map_err(|error| failed(&error))?;
-        let site = Site::new(orchestrator, Box::new(host), gate, limits, audit);
+        let site = Site::new(orchestrator, Box::new(host), gate, limits, audit, archive);
         Ok(Self {
             address: listener.local_addr().map_err(|error| failed(&error))?,
             listener,

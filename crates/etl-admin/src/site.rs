@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::access::{Gate, Identity, hex};
 use crate::answer::Answer;
+use crate::archive::Archive;
 use crate::audit::{self, Attempt, AuditLog};
 use crate::call::Call;
 use crate::dead_letters::DeadLetters;
@@ -88,6 +89,7 @@ pub(crate) struct Site {
     pub(crate) limits: Limits,
     /// Bytes of bodies that may be held, all together.
     pub(crate) room: Arc<Semaphore>,
+    pub(crate) archive: Option<Arc<Archive>>,
     audit_folder: PathBuf,
     /// One redriving at a time: two would send the same letters back twice.
     pub(crate) redriving: Mutex<()>,
@@ -100,6 +102,8 @@ struct Changes {
     audit: AuditLog,
     /// The generation that was in force when the log was last written.
     known: u64,
+    /// Whether it was said that a generation could not be kept.
+    is_unkept: bool,
 }
 
 impl Site {
@@ -109,14 +113,16 @@ impl Site {
         gate: Gate,
         limits: Limits,
         audit: AuditLog,
+        archive: Option<Arc<Archive>>,
     ) -> Self {
         let audit_folder = audit.folder().to_owned();
         let changes = Changes {
             is_closed: false,
             audit,
             known: orchestrator.generation(),
+            is_unkept: false,
         };
-        Self {
+        let site = Self {
             orchestrator,
             host,
             gate,
@@ -124,10 +130,27 @@ impl Site {
             room: Arc::new(Semaphore::new(
                 limits.all_bodies_bytes.min(Semaphore::MAX_PERMITS),
             )),
+            archive,
             audit_folder,
             redriving: Mutex::default(),
             changes: Mutex::new(changes),
+        };
+        site.keep(&mut site.lock());
+        site
+    }
+
+    /// Has generations that are new kept beyond the end of the process. One that cannot be is in force all the same, and tried again.
+    fn keep(&self, changes: &mut Changes) {
+        let Some(archive) = &self.archive else {
+            return;
+        };
+        let kept = archive.catch_up(&self.orchestrator);
+        if let Err(error) = &kept
+            && !changes.is_unkept
+        {
+            tracing::error!(%error, "a generation is kept in memory alone");
         }
+        changes.is_unkept = kept.is_err();
     }
 
     /// Where the audit log is.
@@ -139,12 +162,15 @@ impl Site {
     pub(crate) fn close(&self) {
         let mut changes = self.lock();
         changes.is_closed = true;
+        self.keep(&mut changes);
         self.notice(&mut changes);
     }
 
     /// Writes down what was changed by other ways than the API.
     pub(crate) fn look_around(&self) {
-        self.notice(&mut self.lock());
+        let mut changes = self.lock();
+        self.keep(&mut changes);
+        self.notice(&mut changes);
     }
 
     fn notice(&self, changes: &mut Changes) {
@@ -258,6 +284,8 @@ impl Site {
             Err(refused) => return refused,
         };
         let answer = run(|| self.operate_within_reach(call));
+        // Before it is said to be done, so that what was done is there after it.
+        self.keep(&mut changes);
         if answer.status == 200 {
             // Files may be loaded again while a change is built, so the latest generation need not be its own, nor the one before it the one that was seen.
             let after = answer.generation().unwrap_or(before);

@@ -424,6 +424,11 @@ pub struct AdminServerOptions {
     /// Serve the API without TLS although others than this machine can reach the address
     #[arg(long, requires = "admin")]
     pub admin_without_tls: bool,
+
+    /// How many generations of the configuration the API keeps in its folder, to be compared and gone back to
+    /// after a restart too; 0 keeps none there
+    #[arg(long, value_name = "N", requires = "admin", default_value_t = 32, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub keep_generations: u16,
 }
 
 const VALIDATE_HELP: &str = "\

@@ -125,6 +125,27 @@ impl Sources {
 }
 
 impl Loaded {
+    /// Everything but pipelines and modules, as it was written, with what was put into strings left as it was asked for; and the name of
+    /// the document, in whose folder relative paths begin. An empty table where there are pipelines' own documents alone.
+    #[must_use]
+    pub fn settings_as_written(&self) -> (String, serde_json::Value) {
+        let mut documents = self.sources.documents.iter();
+        let is_whole =
+            |document: &&Arc<Document>| matches!(document.form, Form::Whole | Form::Wrapped);
+        let whole = documents.find(is_whole);
+        let mut written = whole.map_or_else(
+            || serde_json::Value::Object(serde_json::Map::new()),
+            |document| document.node().as_written(),
+        );
+        if let Some(fields) = written.as_object_mut() {
+            fields.remove("pipelines");
+            fields.remove("modules");
+        }
+        let named = whole.or(self.sources.documents.first());
+        let name = named.map_or("etl.toml", |document| &document.file.name);
+        (name.to_owned(), written)
+    }
+
     /// A pipeline's name as its document has it, with what was put into it left as it was asked for (`${VAR}`), so that it may be shown.
     #[must_use]
     pub fn name_as_written(&self, pipeline: &Pipeline) -> String {

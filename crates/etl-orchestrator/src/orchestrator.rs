@@ -63,6 +63,8 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Takes the place of module files: what runs for each use of a module. Nothing is read, compiled or checked then.
     pub transforms: Option<TransformFor>,
+    /// The number of the first configuration: one after the last of an earlier process, where those are kept. `None`: 1.
+    pub first_generation: Option<u64>,
 }
 
 /// Runs pipelines over records on threads of its own, and hands out lanes to threads of others.
@@ -197,7 +199,8 @@ impl Orchestrator {
         let mut modules = Modules::new(options.transforms.clone(), trials.clone(), home.clone());
         let bounds = bounds(&loaded);
         let lanes = wanted_lanes(&loaded, options.lanes);
-        let snapshot = compile(&loaded, 1, &mut modules.begin(&loaded)?)?.with(loaded);
+        let first = options.first_generation.unwrap_or(1);
+        let snapshot = compile(&loaded, first, &mut modules.begin(&loaded)?)?.with(loaded);
         modules.keep();
         let hub = Arc::new(StatsHub::default());
         let unix_ms = options.clock.unix_ms();
@@ -273,7 +276,8 @@ impl Orchestrator {
         Lane::new(Live::new(&self.shared.live), core)
     }
 
-    /// Handles one record and tells every step of its way. Waits for retries. For people and tools: it makes instances of its own.
+    /// Handles one record and tells every step of its way. Waits for retries. For people and tools: it makes instances of its own, and is
+    /// in no statistics, since nothing of it goes out.
     ///
     /// ```no_run
     /// # fn example(orchestrator: &etl_orchestrator::Orchestrator, record: std::sync::Arc<etl_orchestrator::Record>) {
@@ -285,7 +289,15 @@ impl Orchestrator {
     /// ```
     #[must_use]
     pub fn process_traced(&self, record: &Arc<Record>) -> (Outcome, Vec<Step>) {
-        Lane::new(Live::new(&self.shared.live), self.shared.core()).process_traced(record)
+        let shared = &self.shared;
+        let apart = Arc::new(StatsHub::default()).lane();
+        let core = Core::new(
+            LaneContext::default(),
+            apart,
+            shared.clock.clone(),
+            shared.seed,
+        );
+        Lane::new(Live::new(&shared.live), core).process_traced(record)
     }
 
     /// Which modules a topic selects, and why not the others.
@@ -294,7 +306,7 @@ impl Orchestrator {
         explain::explain(&self.shared.live.load(), topic)
     }
 
-    /// The generation of the configuration in force. The first is 1, and each reload that takes effect adds one.
+    /// The generation of the configuration in force. The first is 1, or what the options say, and each change that takes effect adds one.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.shared.live.load().program.generation

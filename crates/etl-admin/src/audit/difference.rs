@@ -39,17 +39,7 @@ pub(crate) fn difference(orchestrator: &Orchestrator, from: u64, to: u64) -> Val
         .chain(&names.pipelines_changed)
         .collect();
     let (before, after) = (documents(from, &touched), documents(to, &touched));
-    let mut fields = Vec::new();
-    for id in touched {
-        let mut of_pipeline = Vec::new();
-        compare("", before.get(id), after.get(id), &mut of_pipeline);
-        for field in &mut of_pipeline {
-            field["pipeline"] = id.as_str().into();
-        }
-        fields.append(&mut of_pipeline);
-    }
-    let more = fields.len().saturating_sub(FIELDS);
-    fields.truncate(FIELDS);
+    let (fields, more) = fields(&touched, &before, &after);
     let digests: BTreeMap<String, Option<String>> = orchestrator
         .modules()
         .into_iter()
@@ -67,6 +57,26 @@ pub(crate) fn difference(orchestrator: &Orchestrator, from: u64, to: u64) -> Val
         "modules_sha256": digests,
         "settings_changed": names.settings_changed,
     })
+}
+
+/// The fields of these pipelines that differ, as many as are told, and how many there are beside them.
+pub(crate) fn fields(
+    touched: &[&String],
+    before: &BTreeMap<String, Value>,
+    after: &BTreeMap<String, Value>,
+) -> (Vec<Value>, usize) {
+    let mut fields = Vec::new();
+    for &id in touched {
+        let mut of_pipeline = Vec::new();
+        compare("", before.get(id), after.get(id), &mut of_pipeline);
+        for field in &mut of_pipeline {
+            field["pipeline"] = id.as_str().into();
+        }
+        fields.append(&mut of_pipeline);
+    }
+    let more = fields.len().saturating_sub(FIELDS);
+    fields.truncate(FIELDS);
+    (fields, more)
 }
 
 fn compare(path: &str, before: Option<&Value>, after: Option<&Value>, fields: &mut Vec<Value>) {

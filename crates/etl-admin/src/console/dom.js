@@ -29,15 +29,16 @@ export function table(heads, rows, caption) {
       make("tbody", {}, rows.map((row) => make("tr", {}, row.map(cell))))));
 }
 
-/** A button whose work may take time: it cannot be pressed again until that is done. */
+/** A button whose work may take time: it cannot be pressed again until that is done. It keeps the focus meanwhile, which `disabled` would lose. */
 export function button(text, work, properties = {}) {
   const element = make("button", { type: "button", ...properties }, text);
   element.addEventListener("click", async () => {
-    element.disabled = true;
+    if (element.ariaDisabled === "true") return;
+    element.ariaDisabled = "true";
     try {
       await work();
     } finally {
-      element.disabled = false;
+      element.ariaDisabled = null;
     }
   });
   return element;

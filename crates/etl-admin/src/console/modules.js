@@ -76,7 +76,7 @@ function trialOf(module, trial, path, generation, refresh) {
     ["new version", `${short(trial.canary_sha256)}: ${part(trial.canary)}`, trial.canary.failed ? "bad" : ""],
   ];
   if (trial.mode === "shadow") pairs.push(["answered differently", count(trial.different), trial.different ? "warn" : ""], ["not shown", count(trial.skipped)]);
-  const state = trial.running ? `${trial.mode}, ${trial.percent} %` : "rolled back by itself";
+  const state = trial.running ? `On trial: ${trial.mode}, ${trial.percent} %` : "Rolled back";
   const actions = make("div", { class: "row tight" });
   if (trial.running && may("operator")) {
     const percent = make("input", { type: "number", min: 1, max: 100, value: trial.percent });
@@ -95,7 +95,7 @@ function trialOf(module, trial, path, generation, refresh) {
       decide("Promote", "promote", "The new version becomes the module, for every record."),
       decide("Roll back", "rollback", "The new version is gone; the present one sees every record again."));
   }
-  return make("section", {}, make("h3", {}, `On trial: ${state}`), figures(pairs), actions);
+  return make("section", {}, make("h3", {}, state), figures(pairs), actions);
 }
 
 /** A module, or a new version of one, out of a file. */

@@ -4,6 +4,7 @@
 //! answer depends on who asked before. The shape is written down in `docs/operations.md`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use etl_orchestrator::{
@@ -18,7 +19,8 @@ use crate::call::Call;
 use crate::site::Site;
 
 pub(crate) fn get(site: &Site, call: &Call) -> Result<Answer, Answer> {
-    let stats = site.orchestrator.stats();
+    let mut stats = site.orchestrator.stats();
+    name_all(site, &mut stats);
     let reach = Reachable::new(site, call);
     let limit = site
         .orchestrator
@@ -58,6 +60,33 @@ pub(crate) fn get(site: &Site, call: &Call) -> Result<Answer, Answer> {
         "circuits": circuits(&stats, call),
     });
     Ok(tagged(stats.generation, &value))
+}
+
+/// Has every pipeline that runs, and every module of one, among the counts: lanes count what they have met, and who looks wants to see also
+/// what nothing has come to yet.
+fn name_all(site: &Site, stats: &mut Stats) {
+    let counts = &mut stats.counts;
+    site.orchestrator
+        .read_configuration(stats.generation, |loaded| {
+            let pipelines = loaded.config.pipelines.iter();
+            for pipeline in pipelines.filter(|pipeline| pipeline.enabled) {
+                if counts.pipelines.contains_key(pipeline.id.as_str()) {
+                    continue;
+                }
+                let id: Arc<str> = pipeline.id.as_str().into();
+                counts
+                    .pipelines
+                    .insert(id.clone(), PipelineTotals::default());
+                for stage in &pipeline.stages {
+                    let stage_of = (id.clone(), stage.priority);
+                    counts.stages.entry(stage_of).or_default();
+                    for usage in &stage.modules {
+                        let module = usage.module_id.as_str().into();
+                        counts.modules.entry(module).or_default();
+                    }
+                }
+            }
+        });
 }
 
 fn pipelines(counts: &Counts, call: &Call) -> BTreeMap<String, Value> {

@@ -1,4 +1,4 @@
-//! Modules that were stored through the API, under another key.
+//! Modules that were stored through the API, and generations, under another key.
 
 use std::fs;
 use std::io;
@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use etl_config::SecretError;
 
 use super::{Key, failed, is_sealed, replace, reseal};
+use crate::archive::GENERATION;
 
-/// Encrypts every encrypted module in these folders anew. Each file is replaced by itself, so that one that is interrupted leaves some
+/// Encrypts every encrypted module and generation in these folders anew. Each file is replaced by itself, so that one that is interrupted leaves some
 /// under each key; done again, it goes on where it was. Answers how many are under the new key.
 ///
 /// # Errors
 /// One cannot be read, is of neither key, or cannot be written. Those before it are done; none is lost.
-pub fn rotate_modules(old: &Key, new: &Key, folders: &[PathBuf]) -> Result<usize, SecretError> {
+pub fn rotate_files(old: &Key, new: &Key, folders: &[PathBuf]) -> Result<usize, SecretError> {
     let mut found = Vec::new();
     for folder in folders {
         found.extend(sealed_in(folder)?);
@@ -43,7 +44,10 @@ fn sealed_in(folder: &Path) -> Result<Vec<PathBuf>, SecretError> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(|error| failed(folder, error))?.path();
-        if path.extension().is_none_or(|extension| extension != "wasm") {
+        if path
+            .extension()
+            .is_none_or(|extension| extension != "wasm" && extension != GENERATION)
+        {
             continue;
         }
         let begins = fs::File::open(&path).and_then(|file| {
@@ -82,7 +86,7 @@ mod tests {
         put("other.txt", b"x");
         let folders = [folder.path().to_owned(), folder.path().join("nowhere")];
         for _ in 0..2 {
-            assert_eq!(rotate_modules(&old, &new, &folders), Ok(2));
+            assert_eq!(rotate_files(&old, &new, &folders), Ok(2));
             for (name, content) in [("a.wasm", b"one"), ("b.wasm", b"two")] {
                 let opened = open(&new, Path::new(name), &read(name)).expect("opens");
                 assert_eq!(opened.as_slice(), content);
@@ -102,7 +106,7 @@ mod tests {
         let first = seal(&one, b"one").expect("seals");
         put("a.wasm", &first);
         put("b.wasm", &seal(&two, b"two").expect("seals"));
-        let error = rotate_modules(&one, &new, &[folder.path().to_owned()]).expect_err("is found");
+        let error = rotate_files(&one, &new, &[folder.path().to_owned()]).expect_err("is found");
         assert!(error.message().contains("b.wasm"), "{error}");
         assert_eq!(
             fs::read(folder.path().join("a.wasm")).expect("reads"),

@@ -157,6 +157,35 @@ fn idle_connections_make_room_and_answers_are_finished() {
 }
 
 #[test]
+fn who_does_not_take_answers_is_cut_off() {
+    let server = Server::with(|options| {
+        options.limits.connections = 1;
+        options.limits.connections_of_one = 2;
+        options.limits.answer_time = Duration::from_millis(300);
+    });
+    let token = server.token(Role::Admin, "anna");
+    let request = format!(
+        "GET /api/v1/openapi.json HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    let mut stream = server.connect();
+    let patience = Some(Duration::from_secs(60));
+    stream.set_write_timeout(patience).expect("a timeout");
+    // It asks and asks, and reads nothing: what lies between the two fills up, until the server has waited long enough.
+    let error = loop {
+        if let Err(error) = stream.write_all(request.as_bytes()) {
+            break error;
+        }
+    };
+    let is_cut = matches!(
+        error.kind(),
+        std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+    );
+    assert!(is_cut, "{error}");
+    // Its place, the only one, is free for others.
+    is_well(&server, &token);
+}
+
+#[test]
 fn all_bodies_together_are_bounded() {
     let server = Server::with(|options| options.limits.all_bodies_bytes = 1000);
     let token = server.token(Role::Admin, "anna");

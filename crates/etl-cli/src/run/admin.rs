@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use etl_admin::secrets::Key;
-use etl_admin::{Admin, AdminOptions, Asked, DeadLetters, Host, Process, TlsFiles};
+use etl_admin::{Admin, AdminOptions, Archive, Asked, DeadLetters, Host, Process, TlsFiles};
 use etl_broker_adapter::line;
 use etl_config::{LoadOptions, Loaded, Report, SecretError, SecretSettings};
 use etl_orchestrator::Orchestrator;
@@ -16,6 +16,9 @@ use crate::configuration;
 use crate::exit::Exit;
 use crate::explain;
 use crate::secret;
+
+/// The folder of generations in the API's.
+pub const GENERATIONS: &str = "generations";
 
 struct Program {
     options: RunOptions,
@@ -81,16 +84,36 @@ impl Host for Program {
     }
 }
 
+/// Opens what is kept of earlier generations, where the API is served and any are to be kept.
+pub fn archive(options: &RunOptions, loaded: &Loaded) -> Result<Option<Arc<Archive>>, Exit> {
+    let given = &options.admin_options;
+    if options.admin.is_none() || given.keep_generations == 0 {
+        return Ok(None);
+    }
+    let keeper = secret::keeper(&options.configuration.secrets);
+    let key = keeper.key(&loaded.config.secrets).map_err(Exit::failed)?;
+    let folder = given.folder.admin_dir.join(GENERATIONS);
+    let archive = Archive::open(&folder, key, given.keep_generations.into());
+    let archive = archive.map_err(|error| {
+        Exit::failed(format_args!(
+            "cannot serve the API: {error}\n  --keep-generations 0 does without those that are kept"
+        ))
+    })?;
+    Ok(Some(Arc::new(archive)))
+}
+
 /// Listens and serves until the runtime ends; says where. Answers what ends it in good order. On a tokio runtime.
 pub async fn serve(
     address: SocketAddr,
     recorder: Recorder,
     orchestrator: Arc<Orchestrator>,
     options: &RunOptions,
+    archive: Option<Arc<Archive>>,
 ) -> Result<impl FnOnce() + Send + use<>, Exit> {
     let given = &options.admin_options;
     let mut admin_options = AdminOptions::new(address, &given.folder.admin_dir);
     admin_options.allow_plain = given.admin_without_tls;
+    admin_options.archive = archive;
     if let (Some(certificate), Some(key)) = (&given.admin_tls_cert, &given.admin_tls_key) {
         admin_options.tls = Some(TlsFiles {
             certificate: certificate.clone(),

@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 use crate::arguments::RunOptions;
 use crate::configuration;
 use crate::exit::Exit;
+pub use admin::GENERATIONS;
 use membership::Membership;
 use signals::{Request, Signals};
 use summary::Summary;
@@ -50,6 +51,8 @@ fn run_on(runtime: &Runtime, options: &RunOptions) -> Result<(), Exit> {
     let dead_letter_topic = loaded.config.dead_letter.topic.clone();
     let mut engine_options = Options::default();
     engine_options.lanes = options.lanes.map(|lanes| lanes as usize);
+    let archive = admin::archive(options, &loaded)?;
+    engine_options.first_generation = archive.as_ref().map(|archive| archive.next_generation());
     let warned = loaded.warnings.len();
     let watched = options.watch.then(|| WatchedFiles::of(&loaded, options));
     let orchestrator = match Orchestrator::start(loaded, engine_options) {
@@ -75,7 +78,7 @@ fn run_on(runtime: &Runtime, options: &RunOptions) -> Result<(), Exit> {
         }
         let admin = match (options.admin, recorder) {
             (Some(address), Some(recorder)) => {
-                Some(admin::serve(address, recorder, orchestrator.clone(), options).await?)
+                Some(admin::serve(address, recorder, orchestrator.clone(), options, archive).await?)
             }
             _ => None,
         };

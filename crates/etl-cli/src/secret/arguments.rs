@@ -8,6 +8,8 @@ use clap::error::ErrorKind;
 use clap::{Arg, Args, Command, Subcommand};
 use etl_config::KeySource;
 
+use crate::arguments::AdminFolder;
+
 /// Where secrets are, and where their key comes from
 #[derive(Debug, Clone, Default, Args)]
 pub struct SecretOptions {
@@ -183,6 +185,9 @@ pub struct RotateOptions {
     /// modules/]
     #[arg(long, value_name = "DIR")]
     pub modules: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub admin: AdminFolder,
 
     #[command(flatten)]
     pub place: PlaceOptions,

@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::configuration;
 use crate::exit::Exit;
 use crate::output::{self, counted};
+use crate::run::GENERATIONS;
 use arguments::{
     KeyCommand, ListOptions, PlaceOptions, RemoveOptions, RotateOptions, SecretCommand, SetOptions,
 };
@@ -189,7 +190,11 @@ fn rotate(options: &RotateOptions) -> Result<(), Exit> {
         given => given,
     };
     // The secrets last: until all is done, whatever reads them still has the old key.
-    let modules = secrets::rotate_modules(&old, &new, folders).map_err(failed)?;
+    let modules = secrets::rotate_files(&old, &new, folders).map_err(failed)?;
+    let generations = options.admin.admin_dir.join(GENERATIONS);
+    let their_modules = generations.join("modules");
+    secrets::rotate_files(&old, &new, &[their_modules]).map_err(failed)?;
+    let generations = secrets::rotate_files(&old, &new, &[generations]).map_err(failed)?;
     let secrets = match place.store.key_id().map_err(failed)? {
         None => 0,
         Some(_) => place.store.rotate(&old, &new).map_err(failed)?,
@@ -200,12 +205,20 @@ fn rotate(options: &RotateOptions) -> Result<(), Exit> {
             "key": new.id().to_string(),
             "secrets": secrets,
             "modules": modules,
+            "generations": generations,
         }));
     }
     eprintln!(
         "etl: {} and {} are encrypted with the key {} now",
         counted(secrets as u64, "secret"),
-        counted(modules as u64, "module"),
+        match generations {
+            0 => counted(modules as u64, "module"),
+            kept => format!(
+                "{}, and {}",
+                counted(modules as u64, "module"),
+                counted(kept as u64, "generation")
+            ),
+        },
         new.id()
     );
     Ok(())

@@ -13,7 +13,7 @@ use crate::snapshot::Snapshot;
 const KEPT: usize = 8;
 
 /// A configuration that is or was in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Generation {
     /// Its number.
@@ -72,6 +72,8 @@ pub struct ModuleEntry {
     pub file: std::path::PathBuf,
     /// The digest of its bytes in hexadecimal, where an enabled pipeline uses it.
     pub sha256: Option<Arc<str>>,
+    /// The digest of its new version, where one is on trial.
+    pub canary_sha256: Option<Arc<str>>,
     /// The pipelines that use it, disabled ones included.
     pub used_by: Vec<String>,
     /// The file of its new version, where one is on trial.
@@ -187,35 +189,49 @@ impl Orchestrator {
     /// Every module of the configuration in force, by id.
     #[must_use]
     pub fn modules(&self) -> Vec<ModuleEntry> {
-        let snapshot = self.shared.live.load_full();
-        let config = &snapshot.loaded.config;
-        let mut modules: Vec<ModuleEntry> = config
-            .modules
-            .iter()
-            .map(|module| {
-                let uses = |pipeline: &&etl_config::Pipeline| {
-                    let mut uses = pipeline.stages.iter().flat_map(|stage| &stage.modules);
-                    uses.any(|usage| usage.module_id == module.id)
-                };
-                let mut programs = snapshot.program.modules();
-                let program = programs.find(|program| *program.id == *module.id);
-                ModuleEntry {
-                    id: module.id.clone(),
-                    file: module.file.clone(),
-                    sha256: program.and_then(|program| program.sha256.clone()),
-                    used_by: config
-                        .pipelines
-                        .iter()
-                        .filter(uses)
-                        .map(|pipeline| pipeline.id.clone())
-                        .collect(),
-                    canary: module.canary.as_ref().map(|canary| canary.file.clone()),
-                }
-            })
-            .collect();
-        modules.sort_by(|left, right| left.id.cmp(&right.id));
-        modules
+        entries(&self.shared.live.load_full())
     }
+
+    /// The same of a generation; `None` where it is not kept any more.
+    #[must_use]
+    pub fn modules_of(&self, generation: u64) -> Option<Vec<ModuleEntry>> {
+        let snapshot = self.control().history.find(generation)?.0.clone();
+        Some(entries(&snapshot))
+    }
+}
+
+fn entries(snapshot: &Snapshot) -> Vec<ModuleEntry> {
+    let config = &snapshot.loaded.config;
+    let mut modules: Vec<ModuleEntry> = config
+        .modules
+        .iter()
+        .map(|module| {
+            let uses = |pipeline: &&etl_config::Pipeline| {
+                let mut uses = pipeline.stages.iter().flat_map(|stage| &stage.modules);
+                uses.any(|usage| usage.module_id == module.id)
+            };
+            let mut programs = snapshot.program.modules();
+            let program = programs.find(|program| *program.id == *module.id);
+            let trial = program.and_then(|program| program.on_trial.as_ref());
+            let terms = trial.map(|on_trial| &on_trial.trial.terms);
+            let stable = program.and_then(|program| program.sha256.clone());
+            ModuleEntry {
+                id: module.id.clone(),
+                file: module.file.clone(),
+                sha256: terms.map_or(stable, |terms| terms.stable_sha256.clone()),
+                canary_sha256: terms.and_then(|terms| terms.canary_sha256.clone()),
+                used_by: config
+                    .pipelines
+                    .iter()
+                    .filter(uses)
+                    .map(|pipeline| pipeline.id.clone())
+                    .collect(),
+                canary: module.canary.as_ref().map(|canary| canary.file.clone()),
+            }
+        })
+        .collect();
+    modules.sort_by(|left, right| left.id.cmp(&right.id));
+    modules
 }
 
 fn difference(from: &Snapshot, to: &Snapshot) -> Difference {
