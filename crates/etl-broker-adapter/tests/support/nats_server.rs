@@ -78,6 +78,11 @@ impl NatsServer {
         panic!("{} does not start", program.display());
     }
 
+    /// Where it keeps what it stores.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     fn take_folder(self) -> TempDir {
         let mut this = self;
         this.kill();

@@ -165,11 +165,61 @@ impl Browser {
     #[track_caller]
     pub fn press(&mut self, text: &str) {
         let found = format!(
-            "[...document.querySelectorAll('button, nav a, summary')].find((one) => one.textContent === {} && !one.disabled && one.checkVisibility())",
+            "[...document.querySelectorAll('button, nav a, summary')].find((one) => one.textContent === {} && !one.disabled && one.ariaDisabled !== 'true' && one.checkVisibility())",
             json!(text)
         );
         self.until(&found);
         self.eval(&format!("{found}.click()"));
+    }
+
+    /// Presses a key and lets it go.
+    pub fn key(&mut self, name: &str) {
+        let (code, text) = match name {
+            "Tab" => (9, ""),
+            "Enter" => (13, "\r"),
+            "Escape" => (27, ""),
+            "Home" => (36, ""),
+            other => panic!("the key {other} has no code here"),
+        };
+        for kind in ["keyDown", "keyUp"] {
+            let mut event =
+                json!({ "type": kind, "key": name, "code": name, "windowsVirtualKeyCode": code });
+            if kind == "keyDown" && !text.is_empty() {
+                event["text"] = text.into();
+            }
+            self.call("Input.dispatchKeyEvent", event);
+        }
+    }
+
+    /// Types into whatever has the focus.
+    pub fn type_text(&mut self, text: &str) {
+        self.call("Input.insertText", json!({ "text": text }));
+    }
+
+    /// Goes from one element to the next by the Tab key until an expression is true of the page; the focused one is `focused`.
+    #[track_caller]
+    pub fn tab_to(&mut self, wanted: &str) {
+        let mut passed = Vec::new();
+        for _ in 0..400 {
+            self.key("Tab");
+            let reached = format!("((focused) => Boolean({wanted}))(document.activeElement)");
+            if self.eval(&reached) == true {
+                return;
+            }
+            passed.push(self.eval("document.activeElement.textContent.slice(0, 30)"));
+        }
+        panic!("Tab never leads to {wanted}: {passed:?}");
+    }
+
+    /// Chooses a file in an input.
+    pub fn choose(&mut self, selector: &str, path: &std::path::Path) {
+        let expression = format!("document.querySelector({})", json!(selector));
+        let found = self.call("Runtime.evaluate", json!({ "expression": expression }));
+        let object = &found["result"]["objectId"];
+        self.call(
+            "DOM.setFileInputFiles",
+            json!({ "files": [path.display().to_string()], "objectId": object }),
+        );
     }
 
     pub fn open(&mut self, url: &str) {

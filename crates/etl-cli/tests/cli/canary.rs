@@ -18,6 +18,9 @@ const CONFIGURATION: &str = r#"
 [secrets]
 key = "file:secret.key"
 
+[instance_pool]
+cache_dir = "cache"
+
 [[pipelines]]
 pipeline_id = "careless"
 error_handling = "SendToDeadLetter"
@@ -288,8 +291,8 @@ fn a_secret_is_found_nowhere_in_clear() {
     assert!(logged.contains(r#"{"password":"***""#), "{logged}");
     let mut told = said.iter().map(|(_, text)| text);
     assert!(told.any(|text| text.contains("refused its configuration") && text.contains("***")));
-    // What came through the API is stored under the key.
-    let mut sealed = 0;
+    // What came through the API is stored under the key, and so are generations; what is compiled is there, and was looked through.
+    let (mut modules, mut generations, mut compiled) = (0, 0, 0);
     let needles: Vec<Vec<u8>> = [CANARY, OTHER].into_iter().flat_map(forms).collect();
     let look = |place: &str, bytes: &[u8]| {
         for needle in &needles {
@@ -301,9 +304,19 @@ fn a_secret_is_found_nowhere_in_clear() {
     };
     every_file(&desk.path(""), &mut |path, bytes| {
         look(&path.display().to_string(), bytes);
-        sealed += usize::from(bytes.starts_with(b"ETLSEAL\0"));
+        let sealed = bytes.starts_with(b"ETLSEAL\0");
+        let is_in = |folder: &str| path.starts_with(desk.path(folder));
+        modules += usize::from(sealed && is_in("modules"));
+        generations += usize::from(sealed && is_in("etl-admin/generations"));
+        compiled += usize::from(is_in("cache"));
+        assert!(
+            sealed || !is_in("etl-admin/generations"),
+            "{}",
+            path.display()
+        );
     });
-    assert_eq!(sealed, 1);
+    assert_eq!(modules, 1);
+    assert!(generations > 3 && compiled > 0, "{generations} {compiled}");
     for (place, text) in said.iter().chain(&answers) {
         look(place, text.as_bytes());
     }

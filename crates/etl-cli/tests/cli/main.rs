@@ -12,12 +12,15 @@ mod file_kills;
 #[cfg(feature = "nats")]
 mod fleet;
 mod generate;
+mod generations;
 mod help;
 mod inspect;
 mod matching;
 mod metrics;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "nats")]
+mod nats_letters;
 #[cfg(feature = "nats")]
 #[path = "../../../etl-broker-adapter/tests/support/nats_server.rs"]
 mod nats_server;
@@ -26,5 +29,7 @@ mod secrets;
 mod serving;
 mod signing;
 mod support;
+mod terminal;
 mod top;
+mod top_screen;
 mod topics;

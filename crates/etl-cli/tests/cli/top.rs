@@ -14,7 +14,7 @@ pipeline_id = "orders"
 stages = [{ priority = 0, modules = [{ module_id = "keep" }] }]
 "#;
 
-fn desk() -> (Desk, String) {
+pub fn desk() -> (Desk, String) {
     let desk = Desk::new();
     desk.put("etl.toml", CONFIGURATION).module("keep", KEEP);
     let create = [
@@ -26,13 +26,18 @@ fn desk() -> (Desk, String) {
 }
 
 /// Sends records through, and waits until they are counted.
-fn feed(run: &mut Run, token: &str, count: usize) {
+pub fn feed(run: &mut Run, token: &str, count: usize) {
+    feed_more(run, token, 0, count);
+}
+
+/// The same, after so many.
+pub fn feed_more(run: &mut Run, token: &str, before: usize, count: usize) {
     let stdin = run.child.stdin.as_mut().expect("a pipe");
     for value in 0..count {
         writeln!(stdin, r#"{{"topic":"t","value":{value}}}"#).expect("writes");
     }
     let deadline = Instant::now() + Duration::from_secs(60);
-    let counted = format!("\"records_out\":{count}");
+    let counted = format!("\"records_out\":{}", before + count);
     let line = "GET /api/v1/statistics";
     while !ask(&run.api, token, line, "application/json", b"")
         .replace(' ', "")
