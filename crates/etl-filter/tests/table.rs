@@ -175,14 +175,17 @@ fn what_is_over_a_limit_is_refused_by_name() {
         (BuildErrorKind::TooManyRules, RuleId::new(2))
     );
 
-    let (error, _) = build(
-        Limits::default(),
-        vec![exact("a"), regex(r"(?:\pL{1000}){1000}")],
-    );
-    assert_eq!(
-        (error.kind(), error.rule(), error.filter_index()),
-        (BuildErrorKind::RegexTooLarge, RuleId::new(1), Some(0))
-    );
+    // Miri is at this one expression for most of an hour.
+    if !cfg!(miri) {
+        let (error, _) = build(
+            Limits::default(),
+            vec![exact("a"), regex(r"(?:\pL{1000}){1000}")],
+        );
+        assert_eq!(
+            (error.kind(), error.rule(), error.filter_index()),
+            (BuildErrorKind::RegexTooLarge, RuleId::new(1), Some(0))
+        );
+    }
 
     let (error, _) = build(
         Limits {
