@@ -1,14 +1,19 @@
 //! `admin_load`: what it costs the records that operators look on and change things.
 //!
 //! Two clients read statistics and pipelines over HTTP, thousands of times a second together, and a third makes a change a second, each of which
-//! is a swap that is written down and synced. A lane on this thread handles batches meanwhile; rounds with the load and without it take turns. The
-//! server and the clients need processors of their own, and where there are but two they take time from the lane that no engine could give
-//! back: what is judged is therefore the processor time of the lane's thread for each record, as the scheduler counts it. What passed by the
-//! clock, and how many processors all other threads took, stand beside it.
+//! is a swap that is written down and synced. A lane on this thread handles batches meanwhile; rounds with the load, without it, and beside other
+//! work take turns.
+//!
+//! The server and the clients take processors' time that no engine could give back, so the lane has one to itself, as a broker's thread would, and
+//! everything else of this program is kept to the others. Compared is the processor time of the lane's thread, as the scheduler counts it; time by the
+//! clock stands beside it. Where two processors are halves of one core, whatever runs on the other half makes this one slower: the third kind of round
+//! has a thread that does nothing but take as much of a processor as the server and its clients did. What is judged is the load against that; against
+//! an idle machine it is shown.
 
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,7 +30,7 @@ use crate::{floor, workload};
 
 /// Of one round, with the load or without it: long enough for a change.
 const ROUND: Duration = Duration::from_secs(1);
-const LEAST_PAIRS: usize = 4;
+const LEAST_TURNS: usize = 6;
 /// The lane works for so long before anything counts.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Clients that read, and how often each does.
@@ -33,6 +38,10 @@ const READERS: u64 = 2;
 const READS_A_SECOND: u64 = 2_000;
 /// What it may cost.
 const MOST: f64 = 1.02;
+/// Kinds of rounds.
+const WITHOUT: u64 = 0;
+const WITH: u64 = 1;
+const BESIDE: u64 = 2;
 
 struct Program(String);
 
@@ -63,8 +72,11 @@ impl Host for Program {
 /// What the clients do, as long as they are told to.
 #[derive(Default)]
 struct Load {
-    is_on: AtomicBool,
+    /// Which kind of round it is.
+    kind: AtomicU64,
     is_over: AtomicBool,
+    /// Of a processor, in thousandths: what the load took, and so what other work takes.
+    share: AtomicU64,
     reads: AtomicU64,
     changes: AtomicU64,
     failed: AtomicU64,
@@ -79,13 +91,16 @@ impl Load {
         let mut turn = 0;
         while !self.is_over.load(Ordering::Relaxed) {
             let now = Instant::now();
-            if !self.is_on.load(Ordering::Relaxed) {
+            if self.kind.load(Ordering::Relaxed) != WITH {
                 std::thread::sleep(Duration::from_millis(5));
-                due = Instant::now();
+                // In the middle of the time between two, so that a round has its part of them.
+                due = Instant::now() + pause / 2;
                 continue;
             }
             if due > now {
-                std::thread::sleep(due - now);
+                // Not for longer: the round may end meanwhile.
+                std::thread::sleep((due - now).min(Duration::from_millis(5)));
+                continue;
             }
             due += pause;
             let request = &requests[turn % requests.len()];
@@ -94,6 +109,25 @@ impl Load {
                 Some(200) => counter.fetch_add(1, Ordering::Relaxed),
                 _ => self.failed.fetch_add(1, Ordering::Relaxed),
             };
+        }
+    }
+}
+
+impl Load {
+    /// Takes a processor's time and does nothing with it, while that is wanted.
+    fn other_work(&self) {
+        const TURN: Duration = Duration::from_millis(1);
+        while !self.is_over.load(Ordering::Relaxed) {
+            if self.kind.load(Ordering::Relaxed) != BESIDE {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
+            let busy = TURN * self.share.load(Ordering::Relaxed) as u32 / 1000;
+            let start = Instant::now();
+            while start.elapsed() < busy {
+                std::hint::spin_loop();
+            }
+            std::thread::sleep(TURN.saturating_sub(busy));
         }
     }
 }
@@ -153,6 +187,44 @@ fn all_ran_ns() -> f64 {
     (ticks(11).unwrap_or(f64::NAN) + ticks(12).unwrap_or(f64::NAN)) * 1e7
 }
 
+/// The processors that this thread may use.
+fn processors() -> Vec<String> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let list = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let ranges = list.unwrap_or_default().trim().split(',');
+    let numbers = ranges.flat_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.parse::<u32>(), last.parse::<u32>()) {
+            (Ok(first), Ok(last)) => first..last + 1,
+            _ => 0..0,
+        }
+    });
+    numbers.map(|number| number.to_string()).collect()
+}
+
+/// Keeps every other thread of this process off a processor.
+fn keep_others_off(all: &[String], processor: &str) -> Result<(), String> {
+    let others: Vec<&str> = all
+        .iter()
+        .map(String::as_str)
+        .filter(|other| *other != processor)
+        .collect();
+    let own = std::fs::read_link("/proc/thread-self").map_err(|error| error.to_string())?;
+    let threads = std::fs::read_dir("/proc/self/task").map_err(|error| error.to_string())?;
+    for thread in threads.flatten() {
+        if Some(&*thread.file_name()) == own.file_name() {
+            continue;
+        }
+        // A thread that has ended meanwhile is in nobody's way.
+        let _ = Command::new("taskset")
+            .args(["--cpu-list", "--pid", &others.join(",")])
+            .arg(thread.file_name())
+            .output();
+    }
+    Ok(())
+}
+
 /// What a round came to.
 #[derive(Default)]
 struct Rounds {
@@ -161,6 +233,8 @@ struct Rounds {
     clock: Vec<f64>,
     /// Processors that all other threads took.
     others: Vec<f64>,
+    /// Nanoseconds of single batches.
+    calls: Vec<f64>,
 }
 
 /// Runs the scenario.
@@ -214,6 +288,7 @@ pub fn run(bench: &mut Bench) -> Result<(), String> {
             scope.spawn(|| load.client(&address, &reads, READS_A_SECOND, &load.reads));
         }
         scope.spawn(|| load.client(&address, &changes, 1, &load.changes));
+        scope.spawn(|| load.other_work());
         let measured = measure(bench, &orchestrator, &load);
         load.is_over.store(true, Ordering::Relaxed);
         measured
@@ -223,13 +298,20 @@ pub fn run(bench: &mut Bench) -> Result<(), String> {
 fn measure(bench: &mut Bench, orchestrator: &Arc<Orchestrator>, load: &Load) -> Result<(), String> {
     let mut lane = orchestrator.lane();
     let records = workload::records(workload::BATCH);
+    let all = processors();
     let pinned = Pinned::here();
+    if let Ok(pinned) = &pinned {
+        keep_others_off(&all, pinned.processor())?;
+    }
     let mut round = |time: Duration, into: &mut Rounds| {
         let (ran, all, start) = (ran_ns(), all_ran_ns(), Instant::now());
         let mut count = 0;
         while start.elapsed() < time {
-            // The clock is looked at once in a thousand records.
-            for _ in 0..16 {
+            // The clock is looked at twice in a thousand records.
+            let begun = Instant::now();
+            black_box(lane.process_batch(black_box(&records)));
+            into.calls.push(begun.elapsed().as_secs_f64() * 1e9);
+            for _ in 0..15 {
                 black_box(lane.process_batch(black_box(&records)));
             }
             count += 16 * records.len();
@@ -242,24 +324,36 @@ fn measure(bench: &mut Bench, orchestrator: &Arc<Orchestrator>, load: &Load) -> 
             .push(((all_ran_ns() - all - own) / elapsed).max(0.0));
     };
     round(WARM_UP, &mut Rounds::default());
-    let (mut with, mut without) = (Rounds::default(), Rounds::default());
+    let mut rounds: [Rounds; 3] = std::array::from_fn(|_| Rounds::default());
     let waited = waited_ns();
     let start = Instant::now();
     let mut under_load = Duration::ZERO;
-    while with.ran.len() < LEAST_PAIRS || start.elapsed() < bench.time() {
-        let is_first = with.ran.len().is_multiple_of(2);
-        for is_on in [is_first, !is_first] {
-            load.is_on.store(is_on, Ordering::Relaxed);
+    for turn in 0.. {
+        if turn >= LEAST_TURNS && start.elapsed() >= bench.time() {
+            break;
+        }
+        // The other work comes after the load that it is measured by; each kind comes first, second and last.
+        let order = match turn % 3 {
+            0 => [WITHOUT, WITH, BESIDE],
+            1 => [WITH, BESIDE, WITHOUT],
+            _ => [WITH, WITHOUT, BESIDE],
+        };
+        for kind in order {
+            load.kind.store(kind, Ordering::Relaxed);
             // What is under way when the load ends is not of the next round.
             std::thread::sleep(Duration::from_millis(50));
             let begun = Instant::now();
-            round(ROUND, if is_on { &mut with } else { &mut without });
-            if is_on {
+            let of_kind = &mut rounds[kind as usize];
+            round(ROUND, of_kind);
+            if kind == WITH {
                 under_load += begun.elapsed() + Duration::from_millis(50);
+                let share = of_kind.others.last().copied().unwrap_or(0.0);
+                let share = (share.min(1.0) * 1000.0) as u64;
+                load.share.store(share, Ordering::Relaxed);
             }
         }
     }
-    load.is_on.store(false, Ordering::Relaxed);
+    load.kind.store(WITHOUT, Ordering::Relaxed);
     let waited = (waited_ns() - waited) / (start.elapsed().as_secs_f64() * 1e9);
     drop(pinned);
     let failed = load.failed.load(Ordering::Relaxed);
@@ -268,38 +362,48 @@ fn measure(bench: &mut Bench, orchestrator: &Arc<Orchestrator>, load: &Load) -> 
             "{failed} requests were not answered as they should be"
         ));
     }
-    let ratios = |with: &[f64], without: &[f64]| {
+    let [without, with, beside] = rounds;
+    let times = |with: &[f64], without: &[f64]| {
         let pairs = with.iter().zip(without);
         let ratios: Vec<f64> = pairs.map(|(with, without)| with / without).collect();
         quantile(&ratios, 0.5)
     };
     let middle = |rounds: &[f64]| quantile(rounds, 0.5);
     let seconds = under_load.as_secs_f64();
-    bench.observed("without load", middle(&without.clock), &[], waited);
-    bench.figure("processor ns a record", middle(&without.ran), None);
-    // Who waits for a processor here waits for the clients: it is part of what is measured, and no reason for doubt.
-    bench.observed("under load", middle(&with.clock), &[], 0.0);
-    bench.figure("processor ns a record", middle(&with.ran), None);
+    for (name, rounds, waited) in [
+        ("without load", &without, waited),
+        // Who waits for a processor here waits for the others of this program: it is part of what is measured, and no reason for doubt.
+        ("beside other work", &beside, 0.0),
+        ("under load", &with, 0.0),
+    ] {
+        bench.observed(name, middle(&rounds.clock), &rounds.calls, waited);
+        bench.figure("processor ns a record", middle(&rounds.ran), None);
+        bench.figure("processors of all others", middle(&rounds.others), None);
+    }
     bench.figure(
-        "processor time, times that without",
-        ratios(&with.ran, &without.ran),
+        "processor time, times that beside other work",
+        times(&with.ran, &beside.ran),
         Some(MOST),
     );
-    bench.figure(
-        "time by the clock, times that without",
-        ratios(&with.clock, &without.clock),
-        None,
-    );
-    bench.figure("processors of all others", middle(&with.others), None);
-    bench.figure(
-        "reads a second",
-        load.reads.load(Ordering::Relaxed) as f64 / seconds,
-        None,
-    );
-    bench.figure(
-        "changes a second",
-        load.changes.load(Ordering::Relaxed) as f64 / seconds,
-        None,
-    );
+    for (name, value) in [
+        (
+            "processor time, times that without",
+            times(&with.ran, &without.ran),
+        ),
+        (
+            "time by the clock, times that without",
+            times(&with.clock, &without.clock),
+        ),
+        (
+            "reads a second",
+            load.reads.load(Ordering::Relaxed) as f64 / seconds,
+        ),
+        (
+            "changes a second",
+            load.changes.load(Ordering::Relaxed) as f64 / seconds,
+        ),
+    ] {
+        bench.figure(name, value, None);
+    }
     Ok(())
 }
