@@ -108,7 +108,7 @@ pub trait Instance: 'static {
     /// checked.
     ///
     /// # Errors
-    /// A trap, a timeout, or pointers that leave the guest's memory.
+    /// A trap, a timeout, pointers that leave the guest's memory, or no memory for the frame.
     fn process(
         &mut self,
         len: usize,

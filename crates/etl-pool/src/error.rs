@@ -73,7 +73,7 @@ pub enum FailureKind {
     Timeout,
     /// The guest trapped: `unreachable`, a division by zero, an access out of bounds, a stack overflow, an exit.
     Trap,
-    /// The guest failed after it was refused memory that its limit does not allow.
+    /// The guest failed after it was refused memory that its limit does not allow, or said itself that it has none for its input.
     MemoryLimit,
     /// What the guest returned is not what its ABI prescribes.
     InvalidOutput,

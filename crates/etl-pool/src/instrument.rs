@@ -3,12 +3,12 @@
 //! **Stopping.** A second memory, the leash, belongs to the lane. A check loads a byte from it and drops it. While the leash can be read
 //! that costs one load that nothing waits for. At the deadline a watchdog makes it inaccessible, and the next load traps. There is a check in the header of
 //! every loop, on every way to a function's first call, and every few hundred instructions (`checks`), so there is no way to run for long
-//! without one but a single instruction: `memory.copy` and `memory.fill` of more than a chunk are done in chunks (`bulk`). What other bulk
-//! instructions work on is bounded by the caps. A short loop gets one check for several rounds (`rounds`).
+//! without one but a single instruction: `memory.copy`, `memory.fill` and `memory.init` of more than a chunk are done in chunks (`bulk`). What those on
+//! tables work on is bounded by the caps. A short loop gets one check for several rounds (`rounds`).
 //!
 //! **Seeing**, where an instance is to be put back to an earlier state. Mutable globals and tables get an export under a reserved name.
 //! A third memory is the map: one byte for each 4 KiB page of the guest's, set behind every store, so that what must be copied back
-//! is known without looking at the rest.
+//! is known without looking at the rest. One more byte is set where a segment is dropped, which nothing can put back.
 //!
 //! Both added memories are the host's: no instruction of the guest can reach them, because it was validated as a module with one.
 //! It expects a module that `vet` has accepted, and keeps everything else as it is: what is added comes last, so no index moves.
@@ -37,13 +37,16 @@ pub(crate) use sites::{LEASH_BYTES, SITES};
 pub(crate) const RESERVED: &str = "etl:pool/";
 
 /// Changes whenever the rewriting does, so that code that was made by another one is not loaded.
-pub(crate) const INSTRUMENT_VERSION: u32 = 4;
+pub(crate) const INSTRUMENT_VERSION: u32 = 5;
 
 /// Bytes that one byte of the map stands for, as a power of two.
 pub(crate) const PAGE_SHIFT: u32 = 12;
 
+/// The byte of the map, behind those that stand for pages, that says whether a segment was dropped.
+pub(crate) const DROPPED: usize = 1 << (32 - PAGE_SHIFT);
+
 /// The map of a memory of 4 GiB, in pages of WebAssembly. It is zeroed memory that is only there once it is written to.
-const MAP_PAGES: u64 = 16;
+const MAP_PAGES: u64 = (DROPPED as u64 >> 16) + 1;
 
 /// The name under which the map is exported.
 pub(crate) const MAP: &str = "etl:pool/map";
@@ -83,6 +86,8 @@ struct Rewriter {
     /// Mutable globals.
     mutable: Vec<u32>,
     tables: u32,
+    /// Data segments that are longer than a chunk and may be named by instructions, each with its length, in their order.
+    long_segments: Vec<(u32, u32)>,
     /// The defined function whose body comes next.
     next_body: usize,
 }
@@ -98,8 +103,10 @@ impl Rewriter {
             seen,
             mutable: Vec::new(),
             tables: 0,
+            long_segments: Vec::new(),
             next_body: 0,
         };
+        let mut counted = false;
         for payload in Parser::new(0).parse_all(bytes) {
             match payload? {
                 Payload::TypeSection(section) => {
@@ -132,6 +139,16 @@ impl Rewriter {
                     }
                 }
                 Payload::TableSection(section) => this.tables = section.count(),
+                Payload::DataCountSection { .. } => counted = true,
+                // Without a count no instruction can name a segment.
+                Payload::DataSection(section) if counted => {
+                    for (index, segment) in section.into_iter().enumerate() {
+                        let length = segment?.data.len() as u32;
+                        if length > bulk::CHUNK.cast_unsigned() {
+                            this.long_segments.push((index as u32, length));
+                        }
+                    }
+                }
                 _ => {}
             }
         }
@@ -146,7 +163,20 @@ impl Rewriter {
         self.copy_helper() + 1
     }
 
-    /// The type of both helpers: the one behind the module's own.
+    /// What fills memory from a segment in chunks, where the segment is longer than one.
+    fn init_helper(&self, segment: u32) -> Option<(Bulk, u32)> {
+        let place = self
+            .long_segments
+            .binary_search_by_key(&segment, |&(index, _)| index)
+            .ok()?;
+        let (_, length) = self.long_segments[place];
+        Some((
+            Bulk::Init { segment, length },
+            self.fill_helper() + 1 + place as u32,
+        ))
+    }
+
+    /// The type of all helpers: the one behind the module's own.
     fn helper_type(&self) -> u32 {
         self.parameters.len() as u32
     }
@@ -179,8 +209,9 @@ impl Reencode for Rewriter {
         section: wasmparser::FunctionSectionReader<'_>,
     ) -> Result {
         utils::parse_function_section(self, functions, section)?;
-        functions.function(self.helper_type());
-        functions.function(self.helper_type());
+        for _ in 0..2 + self.long_segments.len() {
+            functions.function(self.helper_type());
+        }
         Ok(())
     }
 
@@ -236,6 +267,9 @@ impl Reencode for Rewriter {
         utils::parse_code_section(self, code, section)?;
         code.function(&bulk::helper(&Bulk::Copy, self.seen));
         code.function(&bulk::helper(&Bulk::Fill, self.seen));
+        for &(segment, length) in &self.long_segments {
+            code.function(&bulk::helper(&Bulk::Init { segment, length }, self.seen));
+        }
         Ok(())
     }
 

@@ -29,6 +29,8 @@ pub enum Behaviour {
     Echo,
     /// Sets every value to the number of records that the instance has seen, as one digit.
     Count,
+    /// Has no memory for a frame, and says so.
+    Full,
     /// Answers with bytes that are no frame.
     Garbage,
     /// Answers with a region outside its memory.
@@ -66,10 +68,11 @@ pub struct FakeInstance {
     writer: ResponseWriter,
 }
 
-const BEHAVIOURS: [Behaviour; 10] = [
+const BEHAVIOURS: [Behaviour; 11] = [
     Behaviour::Keep,
     Behaviour::Echo,
     Behaviour::Count,
+    Behaviour::Full,
     Behaviour::Garbage,
     Behaviour::WildPointer,
     Behaviour::Refuse,
@@ -186,6 +189,12 @@ impl Instance for FakeInstance {
         write: impl FnOnce(&mut [u8]),
         deadline: Instant,
     ) -> Result<Option<&[u8]>, CallError> {
+        if self.behaviour == Behaviour::Full {
+            return Err(CallError::new(
+                FailureKind::MemoryLimit,
+                "no memory for a frame",
+            ));
+        }
         let mut frame = vec![0; len];
         write(&mut frame);
         let malformed = |error: etl_abi::DecodeError| trap(&error.to_string());
@@ -261,6 +270,7 @@ pub fn engine_suite<E: Engine>(engine: impl Fn() -> E, module: impl Fn(Behaviour
     suite.batches_cross();
     suite.failures_cost_their_record();
     suite.guests_are_stopped();
+    suite.no_memory_is_said_to_be_that();
     suite.lies_are_invalid_output();
     suite.legacy_modules_work();
     suite.isolation_holds();
@@ -394,6 +404,18 @@ impl<E: Engine, F: Fn() -> E, M: Fn(Behaviour) -> Vec<u8>> Suite<F, M> {
             panic!("the next record is not served");
         };
         assert_eq!(word(verdicts.get(0)), "=b");
+    }
+
+    fn no_memory_is_said_to_be_that(&self) {
+        let outcome = self.run(
+            Behaviour::Full,
+            InstanceOptions::default(),
+            &[&["a", "b"], &["c"]],
+        );
+        assert_eq!(
+            outcome,
+            [vec!["MemoryLimit", "MemoryLimit"], vec!["MemoryLimit"]]
+        );
     }
 
     fn lies_are_invalid_output(&self) {

@@ -19,14 +19,16 @@ fn the_native_engine_passes() {
 }
 
 fn native_module(behaviour: Behaviour) -> Vec<u8> {
-    let replying = |reply: &str| {
+    let answering = |room: u32, reply: &str| {
         wasm(&format!(
             r#"(module (memory (export "memory") 1)
-                 (func (export "etl_alloc_v1") (param i32) (result i32) (i32.const 0))
+                 (func (export "etl_alloc_v1") (param i32) (result i32) (i32.const {room}))
                  (func (export "etl_process_v1") (param i32 i32) (result i64) {reply}))"#
         ))
     };
+    let replying = |reply: &str| answering(1_024, reply);
     match behaviour {
+        Behaviour::Full => answering(0, "(i64.const 0)"),
         Behaviour::Keep => replying("(i64.const 0)"),
         Behaviour::Echo => on_poison(
             "",

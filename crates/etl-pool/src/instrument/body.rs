@@ -22,7 +22,7 @@ use wasmparser::{FunctionBody, Operator};
 
 use super::bulk::{Bulk, in_chunks, keep};
 use super::checks::{Checks, Work};
-use super::notes::{note, note_range};
+use super::notes::{note, note_drop, note_range};
 use super::rounds::{self, Rounds};
 use super::sites::Sites;
 use super::stored::{Stored, store};
@@ -207,12 +207,22 @@ impl<'a, 'b> Body<'a, 'b> {
                 self.f.instruction(&self.rewriter.instruction(operator)?);
                 self.checks.leave();
             }
-            Operator::MemoryCopy { .. } => self.bulk(&Bulk::Copy),
-            Operator::MemoryFill { .. } => self.bulk(&Bulk::Fill),
-            Operator::MemoryInit { .. } if self.rewriter.seen => {
-                keep(&mut self.f, self.operands);
+            Operator::MemoryCopy { .. } => self.bulk(&Bulk::Copy, self.rewriter.copy_helper()),
+            Operator::MemoryFill { .. } => self.bulk(&Bulk::Fill, self.rewriter.fill_helper()),
+            Operator::MemoryInit { data_index, .. } => {
+                if let Some((init, helper)) = self.rewriter.init_helper(data_index) {
+                    self.bulk(&init, helper);
+                } else if self.rewriter.seen {
+                    keep(&mut self.f, self.operands);
+                    self.f.instruction(&self.rewriter.instruction(operator)?);
+                    note_range(&mut self.f, self.operands[0], self.operands[2]);
+                } else {
+                    self.f.instruction(&self.rewriter.instruction(operator)?);
+                }
+            }
+            Operator::DataDrop { .. } | Operator::ElemDrop { .. } if self.rewriter.seen => {
+                note_drop(&mut self.f);
                 self.f.instruction(&self.rewriter.instruction(operator)?);
-                note_range(&mut self.f, self.operands[0], self.operands[2]);
             }
             other => match store(&other).filter(|_| self.rewriter.seen) {
                 Some((offset, ty)) => {
@@ -232,11 +242,7 @@ impl<'a, 'b> Body<'a, 'b> {
         Ok(())
     }
 
-    fn bulk(&mut self, bulk: &Bulk) {
-        let helper = match bulk {
-            Bulk::Copy => self.rewriter.copy_helper(),
-            Bulk::Fill => self.rewriter.fill_helper(),
-        };
+    fn bulk(&mut self, bulk: &Bulk, helper: u32) {
         in_chunks(&mut self.f, bulk, helper, self.rewriter.seen, self.operands);
     }
 }

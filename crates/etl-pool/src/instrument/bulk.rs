@@ -1,7 +1,7 @@
-//! `memory.copy` and `memory.fill` in chunks, with a check between them.
+//! `memory.copy`, `memory.fill` and `memory.init` in chunks, with a check between them.
 //!
-//! One such instruction can work on all of a memory. A short one stays where it stands; a long one is done by one of two functions that are added to the
-//! module.
+//! One such instruction can work on all of a memory. A short one stays where it stands; a long one is done by a function that is added to the
+//! module: one that copies, one that fills, and one for each data segment that is longer than a chunk.
 
 use wasm_encoder::{BlockType, Function, Instruction as I};
 
@@ -9,12 +9,17 @@ use super::notes::note_range;
 use super::sites::Sites;
 
 /// Bytes that one instruction may work on at a time.
-const CHUNK: i32 = 256 << 10;
+pub(super) const CHUNK: i32 = 256 << 10;
 
-/// The two instructions that are split into chunks.
+/// The instructions that are split into chunks.
 pub(super) enum Bulk {
     Copy,
     Fill,
+    /// From a data segment of so many bytes, as long as nobody has dropped it.
+    Init {
+        segment: u32,
+        length: u32,
+    },
 }
 
 impl Bulk {
@@ -25,6 +30,10 @@ impl Bulk {
                 dst_mem: 0,
             }),
             Self::Fill => f.instruction(&I::MemoryFill(0)),
+            Self::Init { segment, .. } => f.instruction(&I::MemoryInit {
+                mem: 0,
+                data_index: *segment,
+            }),
         };
     }
 
@@ -35,22 +44,47 @@ impl Bulk {
         self.instruction(f);
     }
 
-    /// Leaves 1 where `address + length` is beyond the memory.
-    fn out_of_bounds(&self, f: &mut Function, address: u32, length: u32) {
-        f.instruction(&I::LocalGet(address))
-            .instruction(&I::I64ExtendI32U)
-            .instruction(&I::LocalGet(length))
-            .instruction(&I::I64ExtendI32U)
-            .instruction(&I::I64Add)
-            .instruction(&I::MemorySize(0))
-            .instruction(&I::I64ExtendI32U)
-            .instruction(&I::I64Const(16))
-            .instruction(&I::I64Shl)
-            .instruction(&I::I64GtU);
+    /// Leaves 1 where what is read from is left. A segment that was dropped has nothing any more, and the first chunk traps.
+    fn source_out_of_bounds(&self, f: &mut Function, source: u32, length: u32) {
+        match self {
+            Self::Copy => beyond_memory(f, source, length),
+            Self::Fill => {
+                f.instruction(&I::I32Const(0));
+            }
+            Self::Init { length: most, .. } => {
+                end(f, source, length);
+                f.instruction(&I::I64Const(i64::from(*most)))
+                    .instruction(&I::I64GtU);
+            }
+        }
+    }
+
+    /// Whether the second operand is an address that moves along.
+    fn has_source(&self) -> bool {
+        !matches!(self, Self::Fill)
     }
 }
 
-/// `(destination, source or value, length)`: `memory.copy` or `memory.fill` in chunks.
+/// Leaves `address + length`, in 64 bits.
+fn end(f: &mut Function, address: u32, length: u32) {
+    f.instruction(&I::LocalGet(address))
+        .instruction(&I::I64ExtendI32U)
+        .instruction(&I::LocalGet(length))
+        .instruction(&I::I64ExtendI32U)
+        .instruction(&I::I64Add);
+}
+
+/// Leaves 1 where `address + length` is beyond the memory.
+fn beyond_memory(f: &mut Function, address: u32, length: u32) {
+    end(f, address, length);
+    f.instruction(&I::MemorySize(0))
+        .instruction(&I::I64ExtendI32U)
+        .instruction(&I::I64Const(16))
+        .instruction(&I::I64Shl)
+        .instruction(&I::I64GtU);
+}
+
+/// `(destination, source or value, length)`: the instruction in chunks.
 pub(super) fn helper(bulk: &Bulk, seen: bool) -> Function {
     const DESTINATION: u32 = 0;
     const SOURCE: u32 = 1;
@@ -65,12 +99,10 @@ pub(super) fn helper(bulk: &Bulk, seen: bool) -> Function {
     f.instruction(&I::LocalGet(LENGTH))
         .instruction(&I::I32Const(CHUNK))
         .instruction(&I::I32LeU);
-    bulk.out_of_bounds(&mut f, DESTINATION, LENGTH);
+    beyond_memory(&mut f, DESTINATION, LENGTH);
     f.instruction(&I::I32Or);
-    if matches!(bulk, Bulk::Copy) {
-        bulk.out_of_bounds(&mut f, SOURCE, LENGTH);
-        f.instruction(&I::I32Or);
-    }
+    bulk.source_out_of_bounds(&mut f, SOURCE, LENGTH);
+    f.instruction(&I::I32Or);
     f.instruction(&I::If(BlockType::Empty));
     bulk.whole(&mut f, DESTINATION, SOURCE, LENGTH);
     f.instruction(&I::Return).instruction(&I::End);
@@ -109,7 +141,7 @@ pub(super) fn helper(bulk: &Bulk, seen: bool) -> Function {
         .instruction(&I::LocalGet(SOURCE))
         .instruction(&I::I32Const(CHUNK));
     bulk.instruction(&mut f);
-    let advanced: &[u32] = if matches!(bulk, Bulk::Copy) {
+    let advanced: &[u32] = if bulk.has_source() {
         &[DESTINATION, SOURCE]
     } else {
         &[DESTINATION]
@@ -133,7 +165,7 @@ pub(super) fn helper(bulk: &Bulk, seen: bool) -> Function {
     f
 }
 
-/// A short `memory.copy` or `memory.fill` where it stands, a long one by the helper; always by the helper where writes are noted.
+/// A short instruction where it stands, a long one by the helper; always by the helper where writes are noted.
 pub(super) fn in_chunks(
     f: &mut Function,
     bulk: &Bulk,

@@ -1,8 +1,8 @@
-//! Notes of what is written: a byte in the map for each page, set behind every store.
+//! Notes of what is written: a byte in the map for each page, set behind every store, and one for segments that are dropped.
 
 use wasm_encoder::{BlockType, Function, Instruction as I, MemArg, MemArgTarget};
 
-use super::{MAP_MEMORY, PAGE_SHIFT};
+use super::{DROPPED, MAP_MEMORY, PAGE_SHIFT};
 
 /// Where the map is written to.
 const MAP_ARGUMENT: MemArg = MemArg {
@@ -27,6 +27,13 @@ pub(super) fn note(f: &mut Function, address: u32, offset: u64) {
     }
     f.instruction(&I::I32Const(PAGE_SHIFT as i32))
         .instruction(&I::I32ShrU)
+        .instruction(&I::I32Const(1))
+        .instruction(&I::I32Store8(MAP_ARGUMENT));
+}
+
+/// Notes that a segment is dropped.
+pub(super) fn note_drop(f: &mut Function) {
+    f.instruction(&I::I32Const(DROPPED as i32))
         .instruction(&I::I32Const(1))
         .instruction(&I::I32Store8(MAP_ARGUMENT));
 }

@@ -21,10 +21,15 @@ pub fn wasm(text: &str) -> Vec<u8> {
 ///
 /// Request frames arrive at 64 KiB, replies are built at 0. The value of every record is copied behind the reply's table, at `$copy`.
 pub fn v1(extra: &str, each: &str) -> Vec<u8> {
+    v1_with_pages(4, extra, each)
+}
+
+/// The same with so many pages of memory, at least three.
+pub fn v1_with_pages(pages: u32, extra: &str, each: &str) -> Vec<u8> {
     wasm(&format!(
         r#"(module
   {extra}
-  (memory (export "memory") 4)
+  (memory (export "memory") {pages})
   (func (export "etl_alloc_v1") (param $length i32) (result i32)
     (if (i32.gt_u (local.get $length) (i32.const 131072)) (then unreachable))
     i32.const 65536)

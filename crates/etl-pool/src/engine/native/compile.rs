@@ -6,7 +6,7 @@ use wasmer::sys::{
     CompilerConfig, Cranelift, CraneliftOptLevel, EngineBuilder, Features, NativeEngineExt,
 };
 use wasmer::{Engine, Module};
-use wasmer_types::{CompilationProgressCallback, UserAbort};
+use wasmer_types::{CompilationProgressCallback, UserAbort, VERSION};
 
 use super::super::MemoryLayout;
 use super::memory::CompilingTunables;
@@ -61,6 +61,9 @@ fn engine(layout: MemoryLayout) -> Engine {
     engine
 }
 
+/// The compiler's version, which it does not tell itself. It is the one that the runtime's version asks for; a test compares it with what is locked.
+const CRANELIFT: &str = "0.135.0";
+
 /// What decides the code that is made of a module, apart from the module.
 pub(super) fn fingerprint(layout: MemoryLayout) -> String {
     let engine = engine(layout);
@@ -72,7 +75,7 @@ pub(super) fn fingerprint(layout: MemoryLayout) -> String {
         .collect();
     features.sort_unstable();
     format!(
-        "wasmer 7.4.2 cranelift speed; {}; {}; instrument {INSTRUMENT_VERSION}; {layout:?}",
+        "wasmer {VERSION} cranelift {CRANELIFT} speed; {}; {}; instrument {INSTRUMENT_VERSION}; {layout:?}",
         target.triple(),
         features.join(",")
     )
@@ -152,5 +155,62 @@ impl Code {
         // under a name that covers the module, this runtime's version, the processor's features and the rewriting.
         let module = unsafe { Module::deserialize(&engine, bytes.bytes()) }.map_err(refused)?;
         Self::new(module, engine, layout, facts, resettable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The versions at which packages are locked whose names start so.
+    fn locked(prefix: &str) -> Vec<(String, String)> {
+        let lock =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"))
+                .expect("the workspace has a lock file");
+        let field = |line: Option<&str>, name: &str| {
+            line.and_then(|line| line.strip_prefix(name))
+                .and_then(|rest| rest.strip_prefix(" = \"")?.strip_suffix('"'))
+                .map(str::to_owned)
+        };
+        let packages = lock.split("[[package]]\n").filter_map(|package| {
+            let mut lines = package.lines();
+            Some((
+                field(lines.next(), "name")?,
+                field(lines.next(), "version")?,
+            ))
+        });
+        packages
+            .filter(|(name, _)| name.starts_with(prefix))
+            .collect()
+    }
+
+    /// Code that another version made must not be loaded, so the name of an artefact has to change with each of them.
+    #[test]
+    fn artefacts_carry_the_versions_that_are_locked() {
+        let runtime = locked("wasmer");
+        let compiler = locked("cranelift-codegen");
+        for needed in [
+            "wasmer",
+            "wasmer-compiler",
+            "wasmer-compiler-cranelift",
+            "wasmer-vm",
+        ] {
+            assert!(
+                runtime.iter().any(|(name, _)| name == needed),
+                "{needed} is not locked"
+            );
+        }
+        for (name, version) in &runtime {
+            assert_eq!(version, VERSION, "{name}");
+        }
+        assert!(!compiler.is_empty());
+        for (name, version) in &compiler {
+            assert_eq!(version, CRANELIFT, "{name}: say so in CRANELIFT");
+        }
+        let fingerprint = fingerprint(MemoryLayout::Compact);
+        assert!(
+            fingerprint.starts_with(&format!("wasmer {VERSION} cranelift {CRANELIFT} ")),
+            "{fingerprint}"
+        );
     }
 }

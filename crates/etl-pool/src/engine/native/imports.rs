@@ -21,7 +21,7 @@ use crate::random::Random;
 /// What the host functions of one instance work with.
 pub(super) struct Host {
     pub(super) guest: Arc<Guest>,
-    /// Known once the instance stands; a start function that runs before is answered as if its pointers led nowhere.
+    /// Known once the instance stands; for a start function that runs before, every pointer leads nowhere.
     pub(super) memory: Option<Memory>,
     /// Where writes are noted, if they are.
     pub(super) map: Option<Memory>,
@@ -109,17 +109,9 @@ impl Arguments<'_> {
         mut env: FunctionEnvMut<'_, Host>,
     ) -> Result<Vec<Value>, RuntimeError> {
         let (host, store) = env.data_and_store_mut();
-        let Some(memory) = host.memory.clone() else {
-            return Ok(match function {
-                HostFunction::Log | HostFunction::Counter => Vec::new(),
-                HostFunction::Exit => return Err(self.exit()),
-                HostFunction::Nothing => vec![Value::I32(0)],
-                _ => vec![Value::I32(errno::FAULT)],
-            });
-        };
-        let map = host.map.clone();
+        let (memory, map) = (host.memory.clone(), host.map.clone());
         let window = Window {
-            memory: memory.view(&store),
+            memory: memory.as_ref().map(|memory| memory.view(&store)),
             map: map.as_ref().map(|map| map.view(&store)),
         };
         let error = match function {
@@ -214,15 +206,17 @@ impl Arguments<'_> {
     }
 }
 
-/// The guest's memory, as host functions see it.
+/// The guest's memory, as host functions see it: not at all from a start function.
 struct Window<'a> {
-    memory: MemoryView<'a>,
+    memory: Option<MemoryView<'a>>,
     map: Option<MemoryView<'a>>,
 }
 
 impl Window<'_> {
     fn holds(&self, pointer: u32, length: u32) -> bool {
-        u64::from(pointer) + u64::from(length) <= self.memory.data_size()
+        self.memory
+            .as_ref()
+            .is_some_and(|memory| u64::from(pointer) + u64::from(length) <= memory.data_size())
     }
 
     /// Copies at most `limit` bytes out of the guest; `None` where they are not all in its memory.
@@ -231,13 +225,18 @@ impl Window<'_> {
             return None;
         }
         let mut bytes = vec![0; length.min(limit) as usize];
-        self.memory.read(u64::from(pointer), &mut bytes).ok()?;
+        let memory = self.memory.as_ref()?;
+        memory.read(u64::from(pointer), &mut bytes).ok()?;
         Some(bytes)
     }
 
     /// Writes all or nothing, and answers a WASI error number.
     fn write(&self, pointer: u32, bytes: &[u8]) -> i32 {
-        if self.memory.write(u64::from(pointer), bytes).is_err() {
+        let written = self
+            .memory
+            .as_ref()
+            .is_some_and(|memory| memory.write(u64::from(pointer), bytes).is_ok());
+        if !written {
             return errno::FAULT;
         }
         if let Some(map) = &self.map {

@@ -159,6 +159,10 @@ impl NativeInstance {
         let length =
             i32::try_from(config.len()).map_err(|_| invalid("the configuration is too large"))?;
         let pointer = self.call(&alloc, length)?;
+        // Nothing needs no room: an allocator may answer 0 for that.
+        if pointer == 0 && length > 0 {
+            return Err(no_memory(length));
+        }
         self.bytes_mut(pointer.cast_unsigned(), config.len(), names::ALLOC)?
             .copy_from_slice(config);
         let packed = self.call2(init, pointer, length)?;
@@ -253,6 +257,18 @@ unsafe fn memory_at(definition: NonNull<VMMemoryDefinition>) -> *mut [u8] {
     std::ptr::slice_from_raw_parts_mut(base, current_length)
 }
 
+/// The guest's own allocator has given up, whether for its limit or by itself.
+#[cold]
+fn no_memory(length: i32) -> CallError {
+    CallError::new(
+        FailureKind::MemoryLimit,
+        format!(
+            "{}({length}) answered 0: it has no memory for the host's bytes",
+            names::ALLOC
+        ),
+    )
+}
+
 #[cold]
 fn out_of_bounds(what: &str, pointer: u32, length: usize, size: usize) -> CallError {
     invalid(format!(
@@ -278,6 +294,7 @@ impl Instance for NativeInstance {
         if len > self.room.1 {
             self.room = (0, 0);
             match alloc.call(store, length) {
+                Ok(0) => return Err(no_memory(length)),
                 Ok(pointer) => self.room = (pointer, len),
                 Err(error) => return Err(failure::of_call(error, &self.state, &self.leash)),
             }

@@ -2,14 +2,15 @@
 //!
 //! The rewritten code notes every page that it writes to (see `instrument`); the host notes its own writes in the same map. Going back
 //! copies those pages from what was kept, or zeroes them, and sets the mutable globals again. Tables are put back only where the
-//! module has an instruction that can change one. An instance whose memory or tables have grown cannot go back: they do not shrink.
+//! module has an instruction that can change one. An instance whose memory or tables have grown cannot go back: they do not shrink. Nor can one that
+//! has dropped a segment since (`data.drop`, `elem.drop`): the runtime keeps no copy.
 //!
 //! What is kept are the pages that were not zero, so a guest with a stack of 1 MiB that it never used costs nothing for it.
 
 use wasmer::{Global, Memory, MemoryView, Store, Table, Value};
 
 use crate::facts::Facts;
-use crate::instrument::{MAP, PAGE_SHIFT, global_name, table_name};
+use crate::instrument::{DROPPED, MAP, PAGE_SHIFT, global_name, table_name};
 
 const PAGE: usize = 1 << PAGE_SHIFT;
 
@@ -81,6 +82,7 @@ impl Snapshot {
         // SAFETY: as above.
         let noted = unsafe { noted.data_unchecked_mut() };
         noted[..places.len()].fill(0);
+        noted[DROPPED] = 0;
         Ok(Self {
             map,
             size,
@@ -101,7 +103,7 @@ impl Snapshot {
         let (view, map) = (memory.view(store), self.map.view(store));
         // SAFETY: no guest code runs while the store is borrowed here, and these are two memories with one slice of each.
         let (memory, map) = unsafe { (view.data_unchecked_mut(), map.data_unchecked_mut()) };
-        if memory.len() != self.size {
+        if memory.len() != self.size || map[DROPPED] != 0 {
             return false;
         }
         let map = &mut map[..self.places.len()];
