@@ -1,39 +1,14 @@
 //! Where nothing changes, the interceptor allocates nothing: a counting allocator stands under all of it.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "../../etl-filter/tests/support/counting.rs"]
+mod counting;
+
 use std::sync::Arc;
 
+use counting::{Counting, allocations};
 use etl_broker_adapter::{Disposition, Interceptor};
 use etl_config::{LoadOptions, load_text};
 use etl_orchestrator::{Options, Orchestrator, Record, Reply, TransformFor, View};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator with the arguments that it came with; the counter is a plain thread-local number
-// without a destructor, so counting neither allocates nor fails.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -44,7 +19,7 @@ stages = [{ priority = 0, modules = [{ module_id = "m", topic_filters = [{ filte
 "#;
 
 /// Allocations for a hundred records of this topic, once everything is warm.
-fn allocations(interceptor: &mut Interceptor, topic: &str) -> u64 {
+fn allocations_of_one(interceptor: &mut Interceptor, topic: &str) -> u64 {
     let record = Arc::new(Record::new(topic, "unchanged"));
     let mut handle = || match interceptor.on_record(&record) {
         Disposition::Settled {
@@ -61,11 +36,11 @@ fn allocations(interceptor: &mut Interceptor, topic: &str) -> u64 {
     for _ in 0..10_000 {
         handle();
     }
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = allocations();
     for _ in 0..100 {
         handle();
     }
-    ALLOCATIONS.with(Cell::get) - before
+    allocations() - before
 }
 
 /// Allocations for a batch of so many records of this topic, once everything is warm.
@@ -93,11 +68,11 @@ fn allocations_of_a_batch(interceptor: &mut Interceptor, topic: &str, count: usi
     for _ in 0..1_000 {
         handle();
     }
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = allocations();
     for _ in 0..100 {
         handle();
     }
-    (ALLOCATIONS.with(Cell::get) - before).div_ceil(100)
+    (allocations() - before).div_ceil(100)
 }
 
 #[test]
@@ -109,12 +84,12 @@ fn what_does_not_change_costs_no_allocation() {
     let engine = Orchestrator::start(loaded, options).expect("starts");
     let mut interceptor = Interceptor::new(engine.lane());
     assert_eq!(
-        allocations(&mut interceptor, "other.topic"),
+        allocations_of_one(&mut interceptor, "other.topic"),
         0,
         "nothing selects it"
     );
     assert_eq!(
-        allocations(&mut interceptor, "seen.topic"),
+        allocations_of_one(&mut interceptor, "seen.topic"),
         0,
         "a module keeps it"
     );

@@ -7,6 +7,7 @@ use etl_admin::{AccessError, Entry, NewEntry, Scope, Store, certificate_digest};
 use crate::arguments::{AdminCommand, CertificateCommand, GrantOptions, TokenCommand};
 use crate::exit::Exit;
 use crate::output;
+use crate::output::tell;
 
 /// Runs the command.
 pub fn run(command: &AdminCommand) -> Result<(), Exit> {
@@ -31,10 +32,10 @@ pub fn run(command: &AdminCommand) -> Result<(), Exit> {
                 .revoke(&options.which)
                 .map_err(|error| failed(&error))?;
             for id in &revoked {
-                eprintln!("etl: {id} is revoked");
+                tell!("etl: {id} is revoked");
             }
             if revoked.is_empty() {
-                eprintln!("etl: {} was revoked before", options.which);
+                tell!("etl: {} was revoked before", options.which);
             }
             Ok(())
         }

@@ -4,7 +4,7 @@ use etl_config::{LoadOptions, Loaded, Problem, Report};
 
 use crate::arguments::ConfigurationOptions;
 use crate::exit::Exit;
-use crate::output::colour;
+use crate::output::{colour, tell, tell_text};
 use crate::secret;
 
 /// Reads it; patterns and modules are not looked at.
@@ -26,9 +26,9 @@ pub fn options(options: &ConfigurationOptions) -> LoadOptions {
 /// Prints what is wrong on standard error; the exit code that goes with it.
 pub fn refuse(report: &Report, json: bool) -> Exit {
     if json {
-        eprintln!("{}", report.to_json());
+        tell!("{}", report.to_json());
     } else {
-        eprint!("{}", report.render(colour()));
+        tell_text(&report.render(colour()));
     }
     Exit::configuration()
 }
@@ -36,6 +36,6 @@ pub fn refuse(report: &Report, json: bool) -> Exit {
 /// Prints warnings on standard error; nothing where there are none.
 pub fn warn(warnings: &[Problem]) {
     if !warnings.is_empty() {
-        eprint!("{}", Report::new(warnings.iter().cloned()).render(colour()));
+        tell_text(&Report::new(warnings.iter().cloned()).render(colour()));
     }
 }

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use etl_broker_adapter::{AdapterError, AdapterErrorKind};
 
+use crate::output::tell;
+
 /// Why the program ends with another code than 0.
 #[derive(Debug)]
 pub struct Exit {
@@ -49,7 +51,7 @@ impl Exit {
     /// Says why on standard error, and gives the code.
     pub fn report(self) -> ExitCode {
         if let Some(message) = self.message {
-            eprintln!("etl: {message}");
+            tell!("etl: {message}");
         }
         ExitCode::from(self.code)
     }

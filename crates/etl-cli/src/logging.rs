@@ -10,6 +10,8 @@ pub fn start(filter: &EnvFilterText) {
         .with_env_filter(EnvFilter::new(&filter.0))
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
+        // It would tell of a line that could not be written where that line could not be written, and panic.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -3,6 +3,8 @@
 //! Each command has a file. What a command finds goes to standard output, what it has to say about its work to
 //! standard error, so that its output can be piped. A failure ends as an `Exit`, which knows its code.
 #![forbid(unsafe_code)]
+// They panic where nobody listens: `output` has what does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod access;
 mod arguments;

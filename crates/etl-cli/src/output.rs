@@ -1,4 +1,4 @@
-//! Standard output, and numbers as people read them.
+//! Standard output, standard error, and numbers as people read them.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -13,6 +13,22 @@ pub fn print(text: &str) -> Result<(), Exit> {
     stdout.write_all(text.as_bytes())?;
     stdout.flush()?;
     Ok(())
+}
+
+/// Tells something on standard error: a line, as `eprintln!` would.
+///
+/// What a command has to say about its work is not its work. Where nobody can hear it, because the disk of a log is full or the reader of a pipe has
+/// gone, the command goes on and ends with the code that it has; `eprintln!` would end it in a panic.
+macro_rules! tell {
+    () => { $crate::output::tell_text("\n") };
+    ($($argument:tt)*) => { $crate::output::tell_text(&format!("{}\n", format_args!($($argument)*))) };
+}
+pub(crate) use tell;
+
+/// The same for text that has its line breaks already.
+pub fn tell_text(text: &str) {
+    // At once, so that lines of several threads stay whole. Nobody is left to be told of an error here.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Prints one JSON document, indented for people on a terminal as well as in a pipe.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::exit::Exit;
 use crate::letters::{Done, Selection, look, send_back};
-use crate::output::{self, counted, grouped};
+use crate::output::{self, counted, grouped, tell};
 use crate::topics::{block_on, connect, time};
 
 const HELP: &str = "\
@@ -92,7 +92,7 @@ pub fn redrive(options: &RedriveOptions) -> Result<(), Exit> {
                 &mut *queue,
                 &mut *sink,
                 &mut done,
-                |reason| eprintln!("etl: one was refused: {reason}"),
+                |reason| tell!("etl: one was refused: {reason}"),
             )
             .await?;
             sink.finish().await?;

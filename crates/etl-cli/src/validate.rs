@@ -6,7 +6,7 @@ use etl_orchestrator::Orchestrator;
 use crate::arguments::ValidateOptions;
 use crate::configuration;
 use crate::exit::Exit;
-use crate::output::{self, colour, counted};
+use crate::output::{self, colour, counted, tell_text};
 
 /// Runs the command.
 pub fn validate(options: &ValidateOptions) -> Result<(), Exit> {
@@ -17,7 +17,7 @@ pub fn validate(options: &ValidateOptions) -> Result<(), Exit> {
     if options.json {
         output::print_json(&report.to_json())?;
     } else if !report.is_empty() {
-        eprint!("{}", report.render(colour()));
+        tell_text(&report.render(colour()));
     }
     match &result {
         Err(_) => Err(Exit::configuration()),

@@ -1,16 +1,13 @@
 //! Why a rule matches a topic, or the first reason why it does not.
 //!
 //! Written for people: it reads one rule at a time, from its definition, and takes its time. Positions and spans are bytes of the
-//! topic as it was given, also where case is disregarded.
+//! topic as it was given, also where case is disregarded. A byte that is no part of a character is shown as `\xff`.
 
 use std::fmt;
 use std::ops::Range;
 
-use regex_automata::meta;
-use regex_automata::util::syntax;
-
 use crate::fold::fold_char;
-use crate::naive;
+use crate::naive::{self, BEYOND};
 use crate::rule::{Kind, Node, Rule, RuleId, TopicFilter};
 
 /// What became of one rule.
@@ -33,7 +30,7 @@ impl Explanation {
     }
 
     /// The filters that decided: of `any` the first that matched or all that did not, of `all` the first that did not or all. Empty
-    /// where no filter decided, as for a rule without filters.
+    /// where no filter decided, because a part of the rule has none: an empty `all` matches every topic, an empty `any` none.
     pub fn because(&self) -> &[Finding] {
         &self.because
     }
@@ -47,6 +44,13 @@ impl fmt::Display for Explanation {
             "does not match"
         };
         write!(formatter, "rule {} {verdict}", self.rule)?;
+        if self.because.is_empty() {
+            let always = if self.matched { "every" } else { "no" };
+            write!(
+                formatter,
+                ": a part of it has no filters, and so it matches {always} topic"
+            )?;
+        }
         for (index, finding) in self.because.iter().enumerate() {
             write!(
                 formatter,
@@ -134,7 +138,7 @@ impl fmt::Display for Finding {
     }
 }
 
-pub(crate) fn explain(id: RuleId, rule: &Rule, topic: &str) -> Explanation {
+pub(crate) fn explain(id: RuleId, rule: &Rule, topic: &[u8]) -> Explanation {
     let (matched, because) = decide(rule, topic, false, &mut 0);
     Explanation {
         rule: id,
@@ -144,7 +148,7 @@ pub(crate) fn explain(id: RuleId, rule: &Rule, topic: &str) -> Explanation {
 }
 
 /// The value of a rule, and what decided it. `next` counts the filters passed.
-fn decide(rule: &Rule, topic: &str, inverted: bool, next: &mut usize) -> (bool, Vec<Finding>) {
+fn decide(rule: &Rule, topic: &[u8], inverted: bool, next: &mut usize) -> (bool, Vec<Finding>) {
     match &rule.node {
         Node::Filter(filter) => {
             let finding = Finding {
@@ -179,26 +183,20 @@ fn decide(rule: &Rule, topic: &str, inverted: bool, next: &mut usize) -> (bool, 
     }
 }
 
-fn outcome(filter: &TopicFilter, topic: &str) -> Outcome {
+fn outcome(filter: &TopicFilter, topic: &[u8]) -> Outcome {
     if filter.kind() == Kind::Regex {
         return regex(filter, topic);
     }
-    // Characters with the byte at which each stands: folding keeps their number, so places can be told in the topic as given.
-    let fold = |character| {
-        if filter.is_case_sensitive() {
-            character
-        } else {
-            fold_char(character)
-        }
+    // Folding keeps the number of symbols, so places can be told in the topic as given.
+    let fold = |symbol: &u32| match char::from_u32(*symbol) {
+        Some(character) if !filter.is_case_sensitive() => u32::from(fold_char(character)),
+        _ => *symbol,
     };
-    let pattern: Vec<char> = filter.pattern().chars().map(fold).collect();
-    let text: Vec<char> = topic.chars().map(fold).collect();
-    let byte_of = |index: usize| {
-        topic
-            .char_indices()
-            .nth(index)
-            .map_or(topic.len(), |(byte, _)| byte)
-    };
+    let (starts, given): (Vec<usize>, Vec<u32>) = naive::symbols(topic).into_iter().unzip();
+    let wanted: Vec<u32> = filter.pattern().chars().map(u32::from).collect();
+    let pattern: Vec<u32> = wanted.iter().map(fold).collect();
+    let text: Vec<u32> = given.iter().map(fold).collect();
+    let byte_of = |index: usize| starts.get(index).copied().unwrap_or(topic.len());
     let matched = naive::pattern_matches(filter, topic);
     let whole = 0..topic.len();
     let differs = |at: Option<usize>, reason: String| Outcome::Differs { at, reason };
@@ -226,13 +224,16 @@ fn outcome(filter: &TopicFilter, topic: &str) -> Outcome {
                 .zip(&text)
                 .take_while(|(wanted, found)| wanted == found)
                 .count();
-            let reason = match (filter.pattern().chars().nth(same), topic.chars().nth(same)) {
-                (Some(wanted), Some(found)) => {
-                    format!("the pattern has {wanted:?} and the topic {found:?}")
-                }
-                (Some(wanted), None) => {
-                    format!("the topic ends, and the pattern goes on with {wanted:?}")
-                }
+            let reason = match (wanted.get(same), given.get(same)) {
+                (Some(wanted), Some(found)) => format!(
+                    "the pattern has {} and the topic {}",
+                    one(*wanted),
+                    one(*found)
+                ),
+                (Some(wanted), None) => format!(
+                    "the topic ends, and the pattern goes on with {}",
+                    one(*wanted)
+                ),
                 (None, _) => "the pattern ends, and the topic goes on".to_owned(),
             };
             differs(Some(byte_of(same)), reason)
@@ -260,13 +261,34 @@ fn outcome(filter: &TopicFilter, topic: &str) -> Outcome {
     }
 }
 
-fn regex(filter: &TopicFilter, topic: &str) -> Outcome {
-    let syntax = syntax::Config::new().case_insensitive(!filter.is_case_sensitive());
-    let found = meta::Regex::builder()
-        .syntax(syntax)
-        .build(filter.pattern())
-        .ok()
-        .and_then(|regex| regex.find(topic));
+/// A symbol, in quotes.
+fn one(symbol: u32) -> String {
+    match char::from_u32(symbol) {
+        Some(character) => format!("{character:?}"),
+        None => format!("'\\x{:02x}'", symbol - BEYOND),
+    }
+}
+
+/// Symbols, in quotes, as the text that they are would be.
+fn shown(symbols: &[u32]) -> String {
+    let mut quoted = String::from("\"");
+    let is_character = |symbol: &u32| *symbol < BEYOND;
+    for run in symbols.chunk_by(|left, right| is_character(left) && is_character(right)) {
+        match run {
+            [byte] if !is_character(byte) => quoted += &format!("\\x{:02x}", byte - BEYOND),
+            run => {
+                let text: String = run.iter().copied().filter_map(char::from_u32).collect();
+                let text = format!("{text:?}");
+                quoted += &text[1..text.len() - 1];
+            }
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn regex(filter: &TopicFilter, topic: &[u8]) -> Outcome {
+    let found = naive::expression(filter, topic).and_then(|expression| expression.find(topic));
     match found {
         Some(found) => Outcome::Matched {
             span: found.range(),
@@ -279,17 +301,17 @@ fn regex(filter: &TopicFilter, topic: &str) -> Outcome {
 }
 
 /// The first piece between stars that has no place in the topic, and the character after which it was looked for.
-fn wildcard_reason(pattern: &[char], text: &[char]) -> (usize, String) {
-    let fits = |piece: &[char], at: usize| {
+fn wildcard_reason(pattern: &[u32], text: &[u32]) -> (usize, String) {
+    let is = |symbol: u32, character: char| symbol == u32::from(character);
+    let fits = |piece: &[u32], at: usize| {
         text.get(at..at + piece.len()).is_some_and(|part| {
             piece
                 .iter()
                 .zip(part)
-                .all(|(wanted, found)| *wanted == '?' || wanted == found)
+                .all(|(wanted, found)| is(*wanted, '?') || wanted == found)
         })
     };
-    let shown = |piece: &[char]| format!("{:?}", piece.iter().collect::<String>());
-    let pieces: Vec<&[char]> = pattern.split(|character| *character == '*').collect();
+    let pieces: Vec<&[u32]> = pattern.split(|symbol| is(*symbol, '*')).collect();
     let (first, rest) = pieces
         .split_first()
         .map_or((&[][..], &[][..]), |(first, rest)| (*first, rest));
@@ -316,17 +338,20 @@ fn wildcard_reason(pattern: &[char], text: &[char]) -> (usize, String) {
 }
 
 /// The first level or token that is not what the pattern wants there, and the character at which it starts.
-fn token_reason(kind: Kind, pattern: &[char], text: &[char]) -> (usize, String) {
+fn token_reason(kind: Kind, pattern: &[u32], text: &[u32]) -> (usize, String) {
     let (separator, word) = if kind == Kind::Mqtt {
         ('/', "level")
     } else {
         ('.', "token")
     };
-    let shown = |token: &[char]| format!("{:?}", token.iter().collect::<String>());
-    if text.is_empty() {
+    let is = |symbol: &u32, character: char| *symbol == u32::from(character);
+    let Some(first) = text.first() else {
         return (0, "the topic is empty".to_owned());
-    }
-    if kind == Kind::Mqtt && text[0] == '$' && matches!(pattern.first(), Some('+' | '#')) {
+    };
+    let starts_with_wildcard = pattern
+        .first()
+        .is_some_and(|first| is(first, '+') || is(first, '#'));
+    if kind == Kind::Mqtt && is(first, '$') && starts_with_wildcard {
         return (
             0,
             "a pattern that starts with a wildcard does not match a topic that starts with `$`"
@@ -334,8 +359,8 @@ fn token_reason(kind: Kind, pattern: &[char], text: &[char]) -> (usize, String) 
         );
     }
     let mut at = 0;
-    let mut tokens = text.split(|character| *character == separator);
-    for wanted in pattern.split(|character| *character == separator) {
+    let mut tokens = text.split(|symbol| is(symbol, separator));
+    for wanted in pattern.split(|symbol| is(symbol, separator)) {
         let Some(token) = tokens.next() else {
             return (
                 text.len(),
@@ -351,10 +376,10 @@ fn token_reason(kind: Kind, pattern: &[char], text: &[char]) -> (usize, String) 
                 "the topic has an empty token, so it is no NATS subject".to_owned(),
             );
         }
-        if *wanted == ['>'] && kind == Kind::Nats {
+        if *wanted == [u32::from('>')] && kind == Kind::Nats {
             break;
         }
-        let any = *wanted == [if kind == Kind::Mqtt { '+' } else { '*' }];
+        let any = *wanted == [u32::from(if kind == Kind::Mqtt { '+' } else { '*' })];
         if !any && wanted != token {
             return (
                 at,
@@ -386,7 +411,7 @@ mod tests {
     }
 
     fn why(rule: &Rule, topic: &str) -> (bool, Vec<(usize, bool)>, String) {
-        let explanation = explain(RuleId::new(0), rule, topic);
+        let explanation = explain(RuleId::new(0), rule, topic.as_bytes());
         let places = explanation
             .because()
             .iter()
@@ -415,5 +440,53 @@ mod tests {
         let rule = Rule::all([Rule::any([exact("a"), exact("b")]), Rule::from(exact("c"))]);
         let (matched, places, _) = why(&rule, "a");
         assert_eq!((matched, places), (false, vec![(2, false)]));
+    }
+
+    #[test]
+    fn what_has_no_filters_says_so() {
+        for (rule, text) in [
+            (
+                Rule::everything(),
+                "rule 0 matches: a part of it has no filters, and so it matches every topic",
+            ),
+            (
+                Rule::all([Rule::nothing(), Rule::from(exact("a"))]),
+                "rule 0 does not match: a part of it has no filters, and so it matches no topic",
+            ),
+            (
+                Rule::not(Rule::nothing()),
+                "rule 0 matches: a part of it has no filters, and so it matches every topic",
+            ),
+        ] {
+            assert_eq!(why(&rule, "a").2, text, "{rule}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_characters_are_shown_as_such() {
+        let reason = |kind, pattern: &str, topic: &[u8]| {
+            let rule = Rule::from(TopicFilter::new(kind, pattern));
+            let explanation = explain(RuleId::new(0), &rule, topic);
+            let [finding] = explanation.because() else {
+                panic!("{explanation}")
+            };
+            finding.to_string()
+        };
+        assert_eq!(
+            reason(Kind::Exact, "éab", b"\xC3\xA9a\xFFb"),
+            "Exact \"éab\": at byte 3, the pattern has 'b' and the topic '\\xff'"
+        );
+        assert_eq!(
+            reason(Kind::Nats, "a.b", b"a.\xFF\"\xE2\x84x"),
+            "Nats \"a.b\": at byte 2, the token is \"\\xff\\\"\\xe2\\x84x\", not \"b\""
+        );
+        assert_eq!(
+            reason(Kind::Suffix, "é", b"\xFF\xFF\xC3\xA9"),
+            "Suffix \"é\": the pattern matches bytes 2..4"
+        );
+        assert_eq!(
+            reason(Kind::Regex, "x+", b"\xFFxx"),
+            "Regex \"x+\": the pattern matches bytes 1..3"
+        );
     }
 }

@@ -66,6 +66,11 @@ mod stats;
 mod tree;
 mod value;
 
+/// What the README shows is compiled and run.
+#[cfg(all(doctest, feature = "conditions"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use builder::RuleSetBuilder;
 pub use error::{BuildError, BuildErrorKind};
 pub use explain::{Explanation, Finding, Outcome};

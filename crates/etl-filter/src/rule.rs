@@ -43,9 +43,11 @@ kinds! {
     Wildcard,
     /// A regular expression in the syntax of the `regex` crate, found anywhere in the topic unless anchored. Linear time.
     Regex,
-    /// An MQTT 5.0 topic filter: levels split by `/`, `+` is one level, a last `#` is any number of them, none too.
+    /// An MQTT 5.0 topic filter: levels split by `/`, `+` is one level, a last `#` is any number of them, none too. A pattern that holds U+0000
+    /// is refused, as no topic name may; in a topic it is a character like any other, which a wildcard matches.
     Mqtt,
-    /// A NATS subject: tokens split by `.`, `*` is one token, a last `>` is one or more.
+    /// A NATS subject: tokens split by `.`, `*` is one token, a last `>` is one or more. A pattern that holds white space or U+0000
+    /// is refused, as no subject may; in a topic they are characters like any other, which a wildcard matches.
     Nats,
 }
 

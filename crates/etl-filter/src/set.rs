@@ -271,13 +271,23 @@ impl RuleSet {
 
     /// Why each rule matches `topic`, or the first reason why it does not, in the order of the rules. Slow: for people.
     pub fn explain(&self, topic: &str) -> Vec<Explanation> {
-        (0..self.len())
-            .filter_map(|index| self.explain_rule(RuleId(index as u32), topic))
-            .collect()
+        self.explain_bytes(topic.as_bytes())
     }
 
     /// As [`explain`](Self::explain), for one rule; none if the set has no rule of that id.
     pub fn explain_rule(&self, id: RuleId, topic: &str) -> Option<Explanation> {
+        self.explain_rule_bytes(id, topic.as_bytes())
+    }
+
+    /// As [`explain`](Self::explain), for a topic that may not be UTF-8: the reasons for what [`matches_bytes`](Self::matches_bytes) says.
+    pub fn explain_bytes(&self, topic: &[u8]) -> Vec<Explanation> {
+        (0..self.len())
+            .filter_map(|index| self.explain_rule_bytes(RuleId(index as u32), topic))
+            .collect()
+    }
+
+    /// As [`explain_bytes`](Self::explain_bytes), for one rule; none if the set has no rule of that id.
+    pub fn explain_rule_bytes(&self, id: RuleId, topic: &[u8]) -> Option<Explanation> {
         self.rule(id).map(|rule| explain::explain(id, &rule, topic))
     }
 }

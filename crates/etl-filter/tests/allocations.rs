@@ -1,39 +1,12 @@
 //! Matching allocates nothing: a counting allocator stands under all of it.
 
+#[path = "support/counting.rs"]
+mod counting;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use counting::{Counting, allocations};
 use etl_filter::RuleSet;
 use support::Random;
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator with the arguments that it came with; the counter is a plain thread-local number
-// without a destructor, so counting neither allocates nor fails.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -56,12 +29,12 @@ fn matching_allocates_nothing() {
     // The scratch knows the size of the set; only the length of the longest topic is new to it.
     let longest = "K".repeat(topics.iter().map(String::len).max().unwrap_or(0));
     set.matches(&longest, &mut scratch);
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = allocations();
     let found: usize = topics
         .iter()
         .map(|topic| set.matches(topic, &mut scratch).len())
         .sum();
-    let after = ALLOCATIONS.with(Cell::get);
+    let after = allocations();
     assert!(
         found > topics.len(),
         "the test must match something, and found {found}"

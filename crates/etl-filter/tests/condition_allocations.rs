@@ -2,33 +2,13 @@
 #![cfg(feature = "conditions")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "support/counting.rs"]
+mod counting;
 
+use counting::{Counting, allocations};
 use etl_filter::conditions::{
     Condition, ConditionKind, ConditionScratch, ConditionSetBuilder, Operator, RecordView,
 };
-
-/// Counts what this thread allocates.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is handed on to the system's allocator as it came; counting touches a thread-local integer that needs
-// no allocation and no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System.alloc` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -104,8 +84,8 @@ fn evaluating_allocates_nothing_after_warm_up() {
     };
     let warm_up = round();
     assert!(warm_up > 0, "the groups hold for the records");
-    let before = ALLOCATIONS.get();
+    let before = allocations();
     let held = round();
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(allocations() - before, 0);
     assert_eq!(held, warm_up);
 }

@@ -16,6 +16,7 @@ use etl_orchestrator::Orchestrator;
 use crate::arguments::ConfigurationOptions;
 use crate::configuration;
 use crate::exit::Exit;
+use crate::output::tell;
 use crate::secret::{self, SecretOptions};
 
 /// Between attempts to reach the server again.
@@ -204,11 +205,11 @@ impl Member {
                 self.report.revision = revision;
                 self.report.refused = None;
                 if json {
-                    eprintln!(
+                    tell!(
                         "{{\"reloaded\":true,\"revision\":{revision},\"generation\":{generation}}}"
                     );
                 } else {
-                    eprintln!("etl: revision {revision} of the fleet: generation {generation}");
+                    tell!("etl: revision {revision} of the fleet: generation {generation}");
                 }
             }
             Err(report) => {
@@ -216,11 +217,11 @@ impl Member {
                 self.report.refused = Some(refusal(revision, &report));
                 let (generation, own) = (orchestrator.generation(), self.report.revision);
                 if json {
-                    eprintln!(
+                    tell!(
                         "{{\"reloaded\":false,\"revision\":{revision},\"generation\":{generation}}}"
                     );
                 } else {
-                    eprintln!(
+                    tell!(
                         "etl: revision {revision} of the fleet cannot be used here: revision {own}, generation {generation} goes on"
                     );
                 }

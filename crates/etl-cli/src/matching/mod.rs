@@ -1,6 +1,8 @@
 //! `etl match`: topics in, the rules that match them out.
 
 mod arguments;
+mod document;
+mod reading;
 mod rules;
 mod stats;
 
@@ -16,7 +18,7 @@ use etl_filter::{Explanation, RuleSet, RuleSetBuilder};
 use serde_json::{Value, json};
 
 use crate::exit::Exit;
-use crate::output::counted;
+use crate::output::{counted, tell, tell_text};
 use rules::{Problem, Rules};
 
 /// A topic longer than this is no topic.
@@ -30,10 +32,9 @@ pub fn match_topics(options: &MatchOptions) -> Result<(), Exit> {
             options.rules.display()
         ))
     })?;
-    let rules =
-        rules::read(&options.rules, text).map_err(|problems| refused(&problems, options.json))?;
+    let (rules, problems) = rules::read(&options.rules, text);
     let started = Instant::now();
-    let set = compile(&rules).map_err(|problems| refused(&problems, options.json))?;
+    let set = compile(&rules, problems).map_err(|problems| refused(&problems, options.json))?;
     let built_in = started.elapsed();
     let topics = open(&options.topics).map_err(|error| {
         Exit::failed(format_args!(
@@ -58,8 +59,8 @@ pub fn match_topics(options: &MatchOptions) -> Result<(), Exit> {
     } = matching;
     match (options.stats, options.json) {
         (false, _) => {}
-        (true, false) => eprint!("{}", stats::as_text(&set.stats(), built_in, topics)),
-        (true, true) => eprintln!("{}", stats::as_json(&set.stats(), built_in, topics)),
+        (true, false) => tell_text(&stats::as_text(&set.stats(), built_in, topics)),
+        (true, true) => tell!("{}", stats::as_json(&set.stats(), built_in, topics)),
     }
     match skipped {
         0 => Ok(()),
@@ -77,30 +78,28 @@ fn open(topics: &Path) -> io::Result<Box<dyn Read>> {
     Ok(Box::new(File::open(topics)?))
 }
 
-fn compile(rules: &Rules) -> Result<RuleSet, Vec<Problem>> {
+/// The rules, compiled; or what was wrong with the file already, with all that is wrong with the patterns of the rules that could be read.
+fn compile(rules: &Rules, mut problems: Vec<Problem>) -> Result<RuleSet, Vec<Problem>> {
     let mut builder: RuleSetBuilder = RuleSet::builder();
     for rule in &rules.rules {
         builder.add(rule.clone());
     }
-    let problems: Vec<Problem> = builder
-        .check()
-        .iter()
-        .map(|error| rules.problem(error))
-        .collect();
-    if !problems.is_empty() {
-        return Err(problems);
+    problems.extend(builder.check().iter().map(|error| rules.problem(error)));
+    if problems.is_empty() {
+        return builder.build().map_err(|error| vec![rules.problem(&error)]);
     }
-    builder.build().map_err(|error| vec![rules.problem(&error)])
+    rules::in_file_order(&mut problems);
+    Err(problems)
 }
 
 /// Prints the problems; the exit code of a configuration that cannot be used.
 fn refused(problems: &[Problem], as_json: bool) -> Exit {
     if as_json {
         let list: Vec<Value> = problems.iter().map(Problem::json).collect();
-        eprintln!("{}", json!({ "errors": list.len(), "problems": list }));
+        tell!("{}", json!({ "errors": list.len(), "problems": list }));
     } else {
         for problem in problems {
-            eprintln!("{problem}");
+            tell!("{problem}");
         }
     }
     Exit::configuration()
@@ -140,7 +139,7 @@ impl Matching<'_> {
                         self.topics += 1;
                     }
                     Line::TooLong { number, length, .. } => {
-                        eprintln!(
+                        tell!(
                             "{}:{number}: a topic of {length} bytes, over the limit of {MAX_TOPIC_BYTES}",
                             name.display()
                         );
@@ -162,16 +161,11 @@ impl Matching<'_> {
     fn one(&mut self, topic: &[u8], rules: &str) -> Result<(), Exit> {
         let text = std::str::from_utf8(topic);
         if let Some(Form::Text) = self.explain {
-            let Ok(topic) = text else {
-                let topic = topic.escape_ascii();
-                writeln!(
-                    self.out,
-                    "{topic}\n  is not UTF-8, so there are no reasons; it matches [{rules}]"
-                )?;
-                return Ok(());
-            };
-            writeln!(self.out, "{}", topic.escape_debug())?;
-            for explanation in self.set.explain(topic) {
+            match text {
+                Ok(topic) => writeln!(self.out, "{}", topic.escape_debug())?,
+                Err(_) => writeln!(self.out, "{} (not UTF-8)", topic.escape_ascii())?,
+            }
+            for explanation in self.set.explain_bytes(topic) {
                 let id = &self.ids[explanation.rule().index()];
                 let sign = if explanation.matched() { '+' } else { '-' };
                 writeln!(
@@ -187,10 +181,10 @@ impl Matching<'_> {
             Err(_) => write!(self.out, "{{\"topic_base64\":\"{}\"", base64(topic))?,
         }
         write!(self.out, ",\"rules\":[{rules}]")?;
-        if let (Some(_), Ok(topic)) = (self.explain, text) {
+        if self.explain.is_some() {
             let list: Vec<Value> = self
                 .set
-                .explain(topic)
+                .explain_bytes(topic)
                 .iter()
                 .map(|explanation| {
                     json!({

@@ -15,6 +15,7 @@ use crate::arguments::RunOptions;
 use crate::configuration;
 use crate::exit::Exit;
 use crate::explain;
+use crate::output::tell;
 use crate::secret;
 
 /// The folder of generations in the API's.
@@ -140,13 +141,13 @@ pub async fn serve(
         })?;
     let url = admin.url();
     if options.json {
-        eprintln!("{}", serde_json::json!({ "admin": url }));
+        tell!("{}", serde_json::json!({ "admin": url }));
     } else {
-        eprintln!("etl: API at {url}/api/v1");
-        eprintln!("etl: console at {url}/");
+        tell!("etl: API at {url}/api/v1");
+        tell!("etl: console at {url}/");
         if admin.is_closed_to_all() {
             let folder = given.folder.admin_dir.display();
-            eprintln!(
+            tell!(
                 "etl: nobody can use it yet; `etl admin token create --admin-dir {folder} --role admin --name NAME` makes a token"
             );
         }

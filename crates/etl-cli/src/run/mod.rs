@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 use crate::arguments::RunOptions;
 use crate::configuration;
 use crate::exit::Exit;
+use crate::output::{tell, tell_text};
 pub use admin::GENERATIONS;
 use membership::Membership;
 use signals::{Request, Signals};
@@ -209,9 +210,9 @@ impl<'a> Run<'a> {
             ended_early,
         };
         if self.options.json {
-            eprintln!("{}", summary.json());
+            tell!("{}", summary.json());
         } else if !self.options.quiet {
-            eprint!("{}", summary.text());
+            tell_text(&summary.text());
         }
         match result? {
             Ended::Stopped if asked_to_stop == Some(Request::Interrupt) => Err(Exit::interrupted()),
@@ -223,7 +224,7 @@ impl<'a> Run<'a> {
 /// Loads the configuration again. One that cannot be used changes nothing.
 async fn reload(orchestrator: Arc<Orchestrator>, options: RunOptions) {
     if Membership::is_asked_for(&options) {
-        eprintln!("etl: the configuration comes from the fleet, which is followed all the time");
+        tell!("etl: the configuration comes from the fleet, which is followed all the time");
         return;
     }
     // Compiling modules takes its time, and records go on meanwhile.
@@ -232,18 +233,18 @@ async fn reload(orchestrator: Arc<Orchestrator>, options: RunOptions) {
             .and_then(|loaded| orchestrator.reload(loaded));
         match (reloaded, options.json) {
             (Ok(generation), false) => {
-                eprintln!("etl: the configuration was loaded again: generation {generation}");
+                tell!("etl: the configuration was loaded again: generation {generation}");
             }
             (Ok(generation), true) => {
-                eprintln!("{{\"reloaded\":true,\"generation\":{generation}}}");
+                tell!("{{\"reloaded\":true,\"generation\":{generation}}}");
             }
             (Err(report), json) => {
                 configuration::refuse(&report, json);
                 let generation = orchestrator.generation();
                 if json {
-                    eprintln!("{{\"reloaded\":false,\"generation\":{generation}}}");
+                    tell!("{{\"reloaded\":false,\"generation\":{generation}}}");
                 } else {
-                    eprintln!(
+                    tell!(
                         "etl: the configuration was not loaded again: generation {generation} goes on"
                     );
                 }

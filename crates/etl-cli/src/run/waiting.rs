@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use etl_broker_adapter::{Role, Status, Waiting};
 
+use crate::output::tell;
+
 /// Prints until it is dropped or aborted. The same failure is printed again only when it has been tried ever more often.
 pub async fn show(status: Arc<Status>, json: bool) {
     let mut changes = status.subscribe();
@@ -29,16 +31,16 @@ fn say(waiting: &Waiting, json: bool) {
             "attempts": waiting.attempts,
             "next_seconds": (waiting.next.as_secs_f64() * 10.0).round() / 10.0,
         });
-        eprintln!("{line}");
+        tell!("{line}");
     } else {
-        eprintln!("etl: {waiting}");
+        tell!("etl: {waiting}");
     }
 }
 
 fn works(role: Role, before: &Waiting, json: bool) {
     if json {
-        eprintln!("{}", serde_json::json!({ "works": role.name() }));
+        tell!("{}", serde_json::json!({ "works": role.name() }));
     } else {
-        eprintln!("etl: works again: {}", before.error);
+        tell!("etl: works again: {}", before.error);
     }
 }

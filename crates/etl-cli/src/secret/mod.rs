@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::configuration;
 use crate::exit::Exit;
-use crate::output::{self, counted};
+use crate::output::{self, counted, tell};
 use crate::run::GENERATIONS;
 use arguments::{
     KeyCommand, ListOptions, PlaceOptions, RemoveOptions, RotateOptions, SecretCommand, SetOptions,
@@ -114,7 +114,7 @@ fn set(options: &SetOptions) -> Result<(), Exit> {
             &json!({ "name": name, "file": file.to_string(), "new": is_new }),
         );
     }
-    eprintln!("etl: {name} is set in {file}");
+    tell!("etl: {name} is set in {file}");
     Ok(())
 }
 
@@ -157,7 +157,7 @@ fn list(options: &ListOptions) -> Result<(), Exit> {
         }));
     }
     if listed.is_empty() {
-        eprintln!("etl: there are no secrets in {}", place.file.display());
+        tell!("etl: there are no secrets in {}", place.file.display());
         return Ok(());
     }
     let width = listed.iter().map(|secret| secret.name.len()).max();
@@ -177,7 +177,7 @@ fn remove(options: &RemoveOptions) -> Result<(), Exit> {
     if options.json {
         return output::print_json(&json!({ "name": name, "file": file.to_string() }));
     }
-    eprintln!("etl: {name} is no more in {file}");
+    tell!("etl: {name} is no more in {file}");
     Ok(())
 }
 
@@ -208,7 +208,7 @@ fn rotate(options: &RotateOptions) -> Result<(), Exit> {
             "generations": generations,
         }));
     }
-    eprintln!(
+    tell!(
         "etl: {} and {} are encrypted with the key {} now",
         counted(secrets as u64, "secret"),
         match generations {

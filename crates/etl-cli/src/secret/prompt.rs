@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::MOST_BYTES;
 use crate::exit::Exit;
+use crate::output::tell;
 
 /// Puts the terminal back.
 struct Raw;
@@ -33,7 +34,7 @@ pub fn ask(question: &str) -> Result<Secret, Exit> {
         let _raw = Raw;
         answer(event::read).map_err(unusable)
     };
-    eprintln!();
+    tell!();
     match answered? {
         Some(text) if text.is_empty() => Err(Exit::failed("nothing was typed; nothing was set")),
         Some(text) => Ok(Secret::new(text)),

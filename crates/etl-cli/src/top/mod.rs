@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Exit;
 use crate::output;
+use crate::output::tell;
 use client::{Client, Failed};
 use figures::{Answer, Figures};
 use screen::{Screen, Wish};
@@ -94,7 +95,7 @@ async fn lines(client: &Client, options: &TopOptions) -> Result<(), Exit> {
         let after = match poll(client).await {
             Ok(after) => after,
             Err(Failed::Away(message)) if !options.once => {
-                eprintln!("etl: no answer, trying again: {message}");
+                tell!("etl: no answer, trying again: {message}");
                 continue;
             }
             Err(error) => return Err(failed(&error)),

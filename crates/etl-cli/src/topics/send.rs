@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{SendOptions, block_on, connect};
 use crate::exit::Exit;
-use crate::output::counted;
+use crate::output::{counted, tell};
 
 /// Records between two confirmations.
 const BATCH: usize = 1_000;
@@ -19,9 +19,9 @@ const BATCH: usize = 1_000;
 pub fn send(options: &SendOptions) -> Result<(), Exit> {
     let (sent, failed) = block_on(send_all(options))?;
     if options.json {
-        eprintln!("{}", json!({ "sent": sent, "failed": failed }));
+        tell!("{}", json!({ "sent": sent, "failed": failed }));
     } else {
-        eprintln!("{} sent to {}", counted(sent, "record"), options.to);
+        tell!("{} sent to {}", counted(sent, "record"), options.to);
     }
     if failed > 0 {
         return Err(Exit::failed(format_args!(
@@ -57,7 +57,7 @@ async fn send_all(options: &SendOptions) -> Result<(u64, u64), Exit> {
                 }),
                 Err(invalid) => {
                     failed += 1;
-                    eprintln!("etl: {}: {}", invalid.place, invalid.message);
+                    tell!("etl: {}: {}", invalid.place, invalid.message);
                 }
             }
         }
@@ -73,7 +73,7 @@ async fn send_all(options: &SendOptions) -> Result<(u64, u64), Exit> {
         let refused = sink.confirm().await?;
         for Refused { index, reason } in &refused {
             let line = positions.get(*index).map_or(0, |position| position + 1);
-            eprintln!("etl: line {line}: it was refused: {reason}");
+            tell!("etl: line {line}: it was refused: {reason}");
         }
         failed += refused.len() as u64;
         sent += count - refused.len() as u64;

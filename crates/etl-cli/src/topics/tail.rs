@@ -9,6 +9,7 @@ use etl_orchestrator::Record;
 
 use super::{TailOptions, block_on};
 use crate::exit::Exit;
+use crate::output::tell;
 
 /// Runs the command.
 pub fn tail(options: &TailOptions) -> Result<(), Exit> {
@@ -53,7 +54,7 @@ async fn print(options: &TailOptions) -> Result<(), Exit> {
                     print_record(&record, &mut text);
                     left -= 1;
                 }
-                Err(invalid) => eprintln!("etl: {}: {}", invalid.place, invalid.message),
+                Err(invalid) => tell!("etl: {}: {}", invalid.place, invalid.message),
             }
         }
         let mut stdout = io::stdout().lock();

@@ -33,3 +33,4 @@ mod terminal;
 mod top;
 mod top_screen;
 mod topics;
+mod unheard;

@@ -150,19 +150,46 @@ fn rules_that_are_none_are_named_with_their_place() {
     let leaf = |leaf: &str| rule(&format!("filters = [{{ {leaf} }}]"));
     let cases = [
         ("[[rules]\n".to_owned(), "rules.toml:1:"),
-        ("".to_owned(), "missing field `rules`"),
+        ("".to_owned(), "rules.toml:1:1: missing field `rules`"),
         (
             "rules = 3".to_owned(),
-            "rules.toml:1:9: invalid type: integer `3`, expected a sequence",
+            "rules.toml:1:9: `rules` is a list, such as [{ id = \"errors\", filters = [{ filter_type = \"Suffix\", pattern = \".error\" }] }]; found a number",
         ),
-        (rule("filtr = 1"), "rules.toml:3:1: unknown field `filtr`"),
+        (
+            rule("filtr = 1"),
+            "rules.toml:3:1: rule `a`: unknown field `filtr`, expected one of `id`, `filters`, `filter_logic`, `filter`",
+        ),
+        (
+            "[[rules]]\nfilter = { filter_type = \"Exact\", pattern = \"x\" }".to_owned(),
+            "a rule lacks `id`",
+        ),
+        (
+            "[[rules]]\nid = 7".to_owned(),
+            "rules.toml:2:6: `id` is a string; found a number",
+        ),
+        (
+            rule("filters = { filter_type = \"Exact\", pattern = \"x\" }"),
+            "rules.toml:3:11: rule `a`: `filters` is a list, such as [{ filter_type = \"Suffix\", pattern = \".error\" }]; found a table",
+        ),
+        (
+            leaf("filter_type = \"Exact\", pattern = \"x\", negate = \"no\""),
+            "rules.toml:3:61: rule `a`: `negate` is true or false; found a string",
+        ),
         (
             rule(""),
             "rules.toml:2:6: rule `a`: it has neither `filters` nor `filter`",
         ),
         (
             rule("filters = []"),
-            "rules.toml:2:6: rule `a`: it has no filters",
+            "rules.toml:3:11: rule `a`: it has no filters: `filters` is an empty list, give it at least one",
+        ),
+        (
+            rule("filter = { any = [] }"),
+            "rules.toml:3:18: rule `a`: `any` is an empty list, which no topic would match: give it at least one filter",
+        ),
+        (
+            rule("filter = { not = { all = [] } }"),
+            "rules.toml:3:26: rule `a`: `all` is an empty list, which every topic would match: give it at least one filter",
         ),
         (
             leaf("pattern = \"x\""),
@@ -237,6 +264,138 @@ fn rules_that_are_none_are_named_with_their_place() {
         (&problem["rule"], &problem["position_in_pattern"]),
         (&"a".into(), &0.into())
     );
+}
+
+/// What a reader of JSON might take for an object with its fields in order is not taken for one.
+#[test]
+fn lists_are_no_objects() {
+    let desk = Desk::new();
+    let rule =
+        r#"{ "id": "errors", "filters": [{ "filter_type": "Suffix", "pattern": ".error" }] }"#;
+    let filter = r#"{ "filter_type": "Suffix", "pattern": ".error" }"#;
+    for (text, message) in [
+        (
+            "[]",
+            format!(
+                "rules.json:1:1: a rules file is an object, such as {{ \"rules\": [{rule}] }}; found a list\n"
+            ),
+        ),
+        (
+            r#"[[["a", [[null, null, null, "Suffix", ".error"]], null, null]]]"#,
+            format!(
+                "rules.json:1:1: a rules file is an object, such as {{ \"rules\": [{rule}] }}; found a list\n"
+            ),
+        ),
+        (
+            r#"{"rules": {"id": "a"}}"#,
+            format!("rules.json:1:11: `rules` is a list, such as [{rule}]; found an object\n"),
+        ),
+        (
+            r#"{"rules": [["a", [[null, null, null, "Suffix", ".error", null, null]], null, null]]}"#,
+            format!("rules.json:1:12: a rule is an object, such as {rule}; found a list\n"),
+        ),
+        (
+            r#"{"rules": [{"id": "a", "filters": [["Suffix", ".error"]]}]}"#,
+            format!(
+                "rules.json:1:36: rule `a`: a filter is an object, such as {filter}; found a list\n"
+            ),
+        ),
+        (
+            r#"{"rules": [{"id": "a", "filter": {"not": []}}]}"#,
+            format!(
+                "rules.json:1:42: rule `a`: a filter is an object, such as {filter}; found a list\n"
+            ),
+        ),
+        (
+            r#"{"rules": [{"id": "a", "id": "b", "filter": {"all": []}}]}"#,
+            "rules.json:1:24: `id` is given twice\n".to_owned(),
+        ),
+        (
+            "{\"rules\": [",
+            "rules.json:1:11: EOF while parsing a list\n".to_owned(),
+        ),
+    ] {
+        desk.put("rules.json", text);
+        let said = desk.etl(&["match", "--rules", "rules.json"]).ends_with(78);
+        assert_eq!(said.stderr, message, "{text}");
+    }
+    // Fields that are null are not there, as before.
+    desk.put(
+        "rules.json",
+        r#"{"rules": [{"id": "a", "filters": null, "filter": {"any": null, "filter_type": "Exact", "pattern": "t"}}]}"#,
+    );
+    let said = desk
+        .etl_with_input(&["match", "--rules", "rules.json"], b"t\n")
+        .ends_with(0);
+    assert_eq!(said.stdout, "{\"topic\":\"t\",\"rules\":[\"a\"]}\n");
+}
+
+#[test]
+fn what_is_shown_of_a_pattern_stays_on_its_line() {
+    let desk = Desk::new();
+    desk.put(
+        "rules.json",
+        "\u{feff}{\"rules\": [{\"id\": \"a\\u001b[2J\", \"filters\": [{\"filter_type\": \"Regex\", \"pattern\": \"\\t\\n(\"}]}]}",
+    );
+    let said = desk.etl(&["match", "--rules", "rules.json"]).ends_with(78);
+    assert!(
+        said.stderr
+            .starts_with("rules.json:1:81: rule `a\\u{1b}[2J`: "),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.stderr.ends_with("\n    \\t\\n(\n        ^\n"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_in_one_round() {
+    let desk = Desk::new();
+    desk.put(
+        "rules.toml",
+        r#"
+[[rules]]
+id = "expression"
+filters = [{ filter_type = "Regex", pattern = "a(" }]
+
+[[rules]]
+id = "form"
+filtr = 1
+filters = [
+  { filter_type = "Glob", pattern = "x" },
+  { filter_type = "Exact" },
+  { filter_type = "Exact", pattern = 3 },
+]
+
+[[rules]]
+id = "good"
+filters = [{ filter_type = "Exact", pattern = "x" }]
+
+[[rules]]
+id = "level"
+filter = { any = [{ all = [] }, { filter_type = "Mqtt", pattern = "a/#/b" }] }
+
+[[rules]]
+id = "good"
+filters = [{ filter_type = "Nats", pattern = "a..b" }]
+"#,
+    );
+    let said = desk.etl(&["match", "--rules", "rules.toml"]).ends_with(78);
+    golden("match/refused.txt", &said.stderr);
+    let said = desk
+        .etl(&["match", "--rules", "rules.toml", "--json"])
+        .ends_with(78);
+    let report: serde_json::Value = serde_json::from_str(&said.stderr).expect("JSON");
+    let problems = report["problems"].as_array().expect("a list");
+    assert_eq!(report["errors"], problems.len());
+    let lines: Vec<u64> = problems
+        .iter()
+        .map(|problem| problem["line"].as_u64().expect("a line"))
+        .collect();
+    assert_eq!(lines, [4, 8, 10, 11, 12, 21, 21, 24, 25]);
 }
 
 #[test]

@@ -23,11 +23,16 @@ fuzz_target!(|input: (Vec<(u8, bool, bool, &str)>, &str, &[u8])| {
     builder.extend(filters.iter().cloned());
     let Ok(rules) = builder.build() else { return };
     let mut scratch = rules.scratch();
-    rules.matches_bytes(bytes, &mut scratch);
-    let found = rules.matches(topic, &mut scratch);
     let mut oracle = Oracle::default();
-    for (index, filter) in filters.iter().enumerate() {
-        let expected = oracle.filter_matches(filter, topic);
-        assert_eq!(found.iter().any(|id| id.index() == index), expected, "{filter} on {topic:?}");
+    for topic in [bytes, topic.as_bytes()] {
+        let found = rules.matches_bytes(topic, &mut scratch);
+        for (index, filter) in filters.iter().enumerate() {
+            let expected = oracle.filter_matches_bytes(filter, topic);
+            let shown = topic.escape_ascii();
+            assert_eq!(found.iter().any(|id| id.index() == index), expected, "{filter} on {shown}");
+        }
+        for explanation in rules.explain_bytes(topic) {
+            assert_eq!(found.contains(&explanation.rule()), explanation.matched(), "{explanation}");
+        }
     }
 });

@@ -10,6 +10,31 @@ use super::reader::{Desk, Reading, Spot};
 /// Begin each record with [`begin_record`](Self::begin_record); say when a part of it changes. Results are remembered until
 /// then, for all groups together. Once every buffer has grown to its size nothing is allocated, except by paths that
 /// are not singular. A scratch serves any [`ConditionSet`](super::ConditionSet); handing it to another one than before makes it start anew.
+///
+/// **A record that was not begun is taken for the one before.** A set sees a record only through [`RecordView`](super::RecordView) and cannot
+/// tell two of them apart: what it has found out once it does not ask again.
+///
+/// ```
+/// # use etl_filter::conditions::*;
+/// # struct Sized(usize);
+/// # impl RecordView for Sized {
+/// #     fn header(&self, _: &str) -> Option<&[u8]> { None }
+/// #     fn value(&self) -> &[u8] { &[] }
+/// #     fn length(&self) -> usize { self.0 }
+/// #     fn timestamp(&self) -> Option<i64> { None }
+/// # }
+/// # let mut builder = ConditionSetBuilder::new();
+/// # let large = builder.add(vec![Condition::new(ConditionKind::MessageSize, Operator::GreaterThan, 100)]);
+/// # let set = builder.build()?;
+/// let mut scratch = ConditionScratch::new();
+/// scratch.begin_record(0);
+/// assert!(set.evaluate(large, &Sized(101), &mut scratch));
+/// // Forgotten, and so this is still about the first:
+/// assert!(set.evaluate(large, &Sized(1), &mut scratch));
+/// scratch.begin_record(0);
+/// assert!(!set.evaluate(large, &Sized(1), &mut scratch));
+/// # Ok::<(), BuildError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct ConditionScratch {
     /// The set that the rest is about.

@@ -155,7 +155,8 @@ impl ConditionSet {
         }
     }
 
-    /// Whether every condition of a group holds for the record that the scratch was last told to begin.
+    /// Whether every condition of a group holds for the record that the scratch was last told to begin: call
+    /// [`begin_record`](ConditionScratch::begin_record) before another one, or the answer is about the one before.
     ///
     /// Reads the payload once for all of the group's singular paths, and only if nothing cheaper has decided. A group that
     /// is not of this set does not hold.

@@ -2,6 +2,9 @@
 //!
 //! A filter that starts with a wildcard matches no topic that starts with `$` (4.7.2). An empty topic is no topic name (4.7.3), so
 //! nothing matches it. `$share/…` is a kind of subscription (4.8.2), not a filter: strip it before asking.
+//!
+//! What a topic is made of is looked at no further: brokers let no name with U+0000 pass, and looking for it would cost every topic. A filter with
+//! one is a mistake, and refused.
 
 use super::{Literal, Place, Shape};
 use crate::error::Problem;

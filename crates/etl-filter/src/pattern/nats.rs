@@ -2,6 +2,9 @@
 //!
 //! As in the server, a wildcard character inside a longer token is an ordinary character, and a topic with an empty token
 //! (`a..b`, `.a`, `a.`, the empty topic) is no subject, so nothing matches it.
+//!
+//! What a token is made of is looked at no further, as for MQTT: servers let no subject with white space or U+0000 pass. A pattern with such a
+//! character is a mistake, and refused.
 
 use super::{Literal, Place, Shape};
 use crate::error::Problem;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use etl_orchestrator::{Metric, Orchestrator};
 
 use crate::exit::Exit;
+use crate::output::tell;
 pub use process::figures as process_figures;
 pub use recorder::Recorder;
 pub use run::Watched;
@@ -42,9 +43,9 @@ pub async fn serve(
         })?;
     let address = server.address();
     if json {
-        eprintln!("{}", serde_json::json!({ "metrics": address.to_string() }));
+        tell!("{}", serde_json::json!({ "metrics": address.to_string() }));
     } else {
-        eprintln!("etl: metrics at http://{address}/metrics");
+        tell!("etl: metrics at http://{address}/metrics");
     }
     tokio::spawn(server.run());
     Ok(())
