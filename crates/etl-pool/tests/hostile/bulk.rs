@@ -108,9 +108,7 @@ fn bulk_instructions_trap_where_they_leave_what_is_there() {
 /// A segment in chunks is the same bytes at the same places, and none beside them; and one that was dropped has none.
 #[test]
 fn a_long_segment_arrives_whole() {
-    let each = format!(
-        "(call $check (i32.load (local.get $value)) (i32.load offset=4 (local.get $value)) (i32.load offset=8 (local.get $value)))"
-    );
+    let each = "(call $check (i32.load (local.get $value)) (i32.load offset=4 (local.get $value)) (i32.load offset=8 (local.get $value)))";
     let check = r#"
         (func $check (param $to i32) (param $from i32) (param $length i32) (local $k i32)
           (memory.fill (i32.const 262144) (i32.const 0) (i32.const 786432))
@@ -124,7 +122,7 @@ fn a_long_segment_arrives_whole() {
               (br $l))))
           (if (i32.load8_u (i32.sub (local.get $to) (i32.const 1))) (then unreachable))
           (if (i32.load8_u (i32.add (local.get $to) (local.get $length))) (then unreachable)))"#;
-    let guest = v1_with_pages(PAGES, &format!("{} {check}", segment()), &each);
+    let guest = v1_with_pages(PAGES, &format!("{} {check}", segment()), each);
     let pool = pool();
     let mut shelves = pool.shelves();
     for isolation in [Isolation::Instance, Isolation::Record] {
