@@ -31,6 +31,17 @@ struct Way {
     engine: Option<(&'static str, &'static str)>,
 }
 
+impl Way {
+    /// The length of what comes out.
+    fn comes_out(&self) -> usize {
+        match self.engine {
+            // So that nothing passes unseen, it leaves out the last byte.
+            Some(("bench-copy", _)) => BYTES - 1,
+            _ => BYTES,
+        }
+    }
+}
+
 const WAYS: [Way; 4] = [
     Way {
         name: "no engine",
@@ -76,7 +87,7 @@ fn main() -> Result<(), Failure> {
     let mut costs = vec![Vec::new(); WAYS.len()];
     for round in 1..=ROUNDS {
         for ((way, configuration), costs) in WAYS.iter().zip(&configurations).zip(&mut costs) {
-            let cost = one(records, configuration.as_deref())?;
+            let cost = one(records, way.comes_out(), configuration.as_deref())?;
             eprintln!(
                 "round {round}, {}: {:.0} ns of processor time a record, {:.0} records/s",
                 way.name, cost.processor, cost.rate
@@ -159,7 +170,7 @@ impl Drop for Broker {
 }
 
 /// Publishes and receives, after a tenth of it that does not count.
-fn one(records: usize, configuration: Option<&Path>) -> Result<Cost, Failure> {
+fn one(records: usize, length: usize, configuration: Option<&Path>) -> Result<Cost, Failure> {
     let broker = Broker::start(configuration)?;
     let mut subscriber = TcpStream::connect(&broker.address)?;
     subscriber.write_all(b"SUB orders.new\n")?;
@@ -168,9 +179,9 @@ fn one(records: usize, configuration: Option<&Path>) -> Result<Cost, Failure> {
     let mut received = BufReader::with_capacity(1 << 16, subscriber);
     receive(&mut received)?;
     let publisher = TcpStream::connect(&broker.address)?;
-    pass(&publisher, &mut received, records / 10)?;
+    pass(&publisher, &mut received, records / 10, length)?;
     let (begun, before) = (Instant::now(), broker.processor()?);
-    pass(&publisher, &mut received, records)?;
+    pass(&publisher, &mut received, records, length)?;
     let (used, wall) = (broker.processor()? - before, begun.elapsed());
     Ok(Cost {
         processor: used.as_nanos() as f64 / records as f64,
@@ -178,7 +189,12 @@ fn one(records: usize, configuration: Option<&Path>) -> Result<Cost, Failure> {
     })
 }
 
-fn pass(to: &TcpStream, from: &mut impl BufRead, records: usize) -> Result<(), Failure> {
+fn pass(
+    to: &TcpStream,
+    from: &mut impl BufRead,
+    records: usize,
+    length: usize,
+) -> Result<(), Failure> {
     let to = to.try_clone()?;
     let publisher = std::thread::spawn(move || -> std::io::Result<()> {
         let mut out = BufWriter::with_capacity(1 << 16, to);
@@ -190,7 +206,7 @@ fn pass(to: &TcpStream, from: &mut impl BufRead, records: usize) -> Result<(), F
         out.flush()
     });
     for _ in 0..records {
-        if receive(from)? != BYTES {
+        if receive(from)? != length {
             return Err("a record came out with another length".into());
         }
     }
