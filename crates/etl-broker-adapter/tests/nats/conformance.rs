@@ -79,8 +79,8 @@ async fn current_server() {
     }
 }
 
-/// What an old server (seen on 2.9.10) does not keep to: where some of a consumer's records are acknowledged and others given back in the same
-/// moment, one that was acknowledged comes again. Nothing is lost by it.
+/// What an old server (seen on 2.9.10) does not keep to: where records are given back and nobody asks for any, the one that was delivered last
+/// comes again, acknowledged or not. Nothing is lost by it.
 const NOT_ON_OLD: &str = "partitions_are_acknowledged_apart";
 
 #[tokio::test(flavor = "multi_thread")]

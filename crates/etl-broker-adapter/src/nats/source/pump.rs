@@ -57,8 +57,8 @@ pub(super) struct Pump {
     confirmation_inbox: String,
     sent: VecDeque<Sent>,
     next_confirmation: u64,
-    /// Whether the server is asked to confirm acknowledgements. Those before 2.10 are only asked whether everything has arrived: one of them (2.9.10) was
-    /// seen to give an acknowledged record out again. Why is not known, and this does not cure it; asking less of it was the careful way.
+    /// Whether the server is asked to confirm acknowledgements. Those before 2.10 are only asked whether everything has arrived. One of them (2.9.10) gives the
+    /// record that it delivered last out again where one that was given back finds nobody to go to, acknowledged or not; this does not cure that.
     confirms: bool,
 }
 
