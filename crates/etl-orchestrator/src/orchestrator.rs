@@ -170,8 +170,7 @@ impl Shared {
 
     /// Whether nothing is in flight, not even on the doorstep.
     fn is_drained(&self) -> bool {
-        let queue = self.queue();
-        let is_empty = queue.is_empty();
+        let is_empty = self.queue().is_empty();
         if is_empty {
             self.exit.wait();
         }

@@ -130,7 +130,8 @@ pub struct QueueStats {
     pub applying: u64,
 }
 
-/// Where outcomes are handed over, one batch after the other. Whoever asks for it has the queue's lock.
+/// Where outcomes are handed over, one batch after the other. Whoever hands over, or asks whether somebody does, has the queue's lock when asking for this
+/// one; whoever waits for the end of it has not, so that those who are woken may come in.
 pub(crate) struct Exit(Mutex<Vec<Arc<Job>>>);
 
 impl Exit {

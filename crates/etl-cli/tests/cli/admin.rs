@@ -37,6 +37,14 @@ impl Running {
         Self::spawn(desk.command(&run))
     }
 
+    /// From the topic `in` of a folder to another one of it, whose name begins with `out.`, until it is told to end.
+    pub fn following(desk: &Desk) -> Self {
+        let mut run = vec!["run", "etl.toml", "--lanes", "1", "--admin", "127.0.0.1:0"];
+        run.extend(["--from", "embedded:data?topics=in&follow"]);
+        run.extend(["--to", "embedded:data?prefix=out."]);
+        Self::spawn(desk.command(&run))
+    }
+
     pub fn spawn(mut command: Command) -> Self {
         let mut child = command
             .env("NAME", CANARY)

@@ -34,18 +34,7 @@ fn dead_letters_are_looked_at_and_sent_back_while_records_flow() {
         input.as_bytes(),
     )
     .ends_with(0);
-    let running = Running::spawn(desk.command(&[
-        "run",
-        "etl.toml",
-        "--from",
-        "embedded:data?topics=in&follow",
-        "--to",
-        "embedded:data?prefix=out.",
-        "--lanes",
-        "1",
-        "--admin",
-        "127.0.0.1:0",
-    ]));
+    let running = Running::following(&desk);
     let ask = |method: &str, target: &str| running.json(&operator, method, target, None);
     let letters = |more: &str| {
         let target = format!("/api/v1/dead-letters?topic=out.in.dlq{more}");

@@ -30,18 +30,7 @@ fn run(desk: &Desk, others: usize) -> Running {
     let input = lines(5) + &bad.repeat(3);
     let send = ["send", "--to", "embedded:data", "--create"];
     desk.etl_with_input(&send, input.as_bytes()).ends_with(0);
-    Running::spawn(desk.command(&[
-        "run",
-        "etl.toml",
-        "--from",
-        "embedded:data?topics=in&follow",
-        "--to",
-        "embedded:data?prefix=out.",
-        "--lanes",
-        "1",
-        "--admin",
-        "127.0.0.1:0",
-    ]))
+    Running::following(desk)
 }
 
 fn sign_in(browser: &mut Browser, token: &str, who: &str) {
