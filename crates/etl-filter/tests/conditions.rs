@@ -119,6 +119,52 @@ fn a_payload_is_not_asked_for_where_something_cheaper_decides() {
 }
 
 #[test]
+fn what_was_read_is_kept_where_a_payload_changed_behind_it() {
+    let mut builder = ConditionSetBuilder::new();
+    let field = builder.add(vec![payload("$.a", Operator::Equals, 1)]);
+    let size = builder.add(vec![Condition::new(
+        ConditionKind::MessageSize,
+        Operator::GreaterThan,
+        10,
+    )]);
+    let query = builder.add(vec![payload("$.*", Operator::Equals, 7)]);
+    let set = builder.build().unwrap();
+    let mut scratch = ConditionScratch::new();
+    // Before, after, whether $.a is 1 afterwards, and how often payloads are read for it.
+    let cases = [
+        (r#"{"a":1,"b":2}"#, r#"{"a":1,"b":7}"#, true, 1),
+        (r#"{"a":1,"b":2}"#, r#"{"a":1,"#, true, 1),
+        (r#"{"a":1,"b":2}"#, r#"{"a":1"#, false, 2),
+        (r#"{"a":1,"b":2}"#, r#"{"a":12"b":2}"#, false, 2),
+        (r#"{"a":1,"b":2}"#, r#"{"a":3,"b":2}"#, false, 2),
+        (r#"{"b":1}"#, r#"{"b":1,"a":1}"#, true, 2),
+        (r#"{"a"#, r#"{"a":1}"#, true, 2),
+        (r#"1"#, r#"{"a":1}"#, true, 2),
+    ];
+    for (before, after, holds, passes) in cases {
+        scratch.begin_record(0);
+        scratch.take_counts();
+        let _ = set.evaluate(field, &json(before), &mut scratch);
+        scratch.payload_replaced(before.as_bytes(), after.as_bytes());
+        assert_eq!(
+            set.evaluate(field, &json(after), &mut scratch),
+            holds,
+            "{after}"
+        );
+        assert_eq!(scratch.counts().payload_passes, passes, "{before} {after}");
+    }
+    // The size and queries look at all of it.
+    scratch.begin_record(0);
+    let (before, after) = (r#"{"a":1  }"#, r#"{"a":1,"b":7}"#);
+    for group in [field, size, query] {
+        let _ = set.evaluate(group, &json(before), &mut scratch);
+    }
+    scratch.payload_replaced(before.as_bytes(), after.as_bytes());
+    assert!(set.evaluate(size, &json(after), &mut scratch));
+    assert!(set.evaluate(query, &json(after), &mut scratch));
+}
+
+#[test]
 fn what_is_known_lasts_until_its_part_of_the_record_changes() {
     let mut builder = ConditionSetBuilder::new();
     let group = builder.add(vec![payload("$.a", Operator::Equals, 1)]);

@@ -181,11 +181,17 @@ impl Conditions {
         scratch
     }
 
-    /// A record changed.
-    pub(crate) fn changed(&mut self, place: Option<u32>, touched: Touched) {
+    /// A record changed, which had this value before.
+    pub(crate) fn changed(
+        &mut self,
+        place: Option<u32>,
+        before: &[u8],
+        view: &View,
+        touched: Touched,
+    ) {
         if let Some(scratch) = place.and_then(|place| self.scratches.get_mut(place as usize)) {
             if touched.value {
-                scratch.payload_changed();
+                scratch.payload_replaced(before, view.value());
             }
             if touched.headers {
                 scratch.headers_changed();

@@ -15,6 +15,7 @@
 mod calling;
 mod changing;
 mod failing;
+mod flight;
 mod joining;
 mod place;
 mod spans;
@@ -42,6 +43,7 @@ use crate::trace::{Happened, Trace};
 use crate::transform::Reply;
 use crate::view::View;
 use calling::{ask, timed_out};
+use flight::{Flight, Pending, State};
 use place::{Place, Scope};
 use spans::Spans;
 use together::Together;
@@ -94,51 +96,6 @@ struct Slot {
     outcome: Outcome,
 }
 
-#[derive(Debug)]
-struct Flight {
-    view: View,
-    slot: usize,
-    family: usize,
-    /// Place of the next module in the planned stage.
-    module: usize,
-    /// Attempts of that module so far.
-    attempts: u32,
-    state: State,
-    /// What its calls have cost and its retries waited, in this stage and in this pipeline.
-    in_stage: Duration,
-    in_pipeline: Duration,
-    /// What is rare: a retry to wait for, and what a parallel stage or an emission has left for the end of the stage.
-    pending: Option<Box<Pending>>,
-    /// Where the conditions remember what they know of it.
-    scratch: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// On its way.
-    Live,
-    /// Waits for a retry, until [`Pending::until`].
-    Waiting,
-    /// Out of this pipeline with what it has, while others are still in it.
-    Through,
-    /// Dropped, dead-lettered or undone.
-    Gone,
-}
-
-#[derive(Debug, Default)]
-struct Pending {
-    /// When the next attempt is due.
-    until: Option<Instant>,
-    /// Since when the module has been too busy for an attempt.
-    busy_since: Option<Instant>,
-    /// Of a parallel stage: a module dropped the record, and the others still see it.
-    dropped: bool,
-    /// Of a parallel stage: the changes of its modules, with their place in the planned stage.
-    written: Vec<(usize, Written)>,
-    /// Records that the stage's modules emitted for this one.
-    emitted: Vec<Arc<Record>>,
-}
-
 /// What a record that entered the pipeline has come to there.
 #[derive(Debug, Default)]
 struct Family {
@@ -163,41 +120,6 @@ pub(crate) struct Waiting {
     pub(crate) until: Instant,
     /// Nothing has failed: the module was busy.
     pub(crate) busy: bool,
-}
-
-impl Flight {
-    fn new(view: View, slot: usize, family: usize) -> Self {
-        Self {
-            view,
-            slot,
-            family,
-            module: 0,
-            attempts: 0,
-            state: State::Live,
-            in_stage: Duration::ZERO,
-            in_pipeline: Duration::ZERO,
-            pending: None,
-            scratch: None,
-        }
-    }
-
-    fn wants(&self, module: usize) -> bool {
-        self.module == module && self.state == State::Live
-    }
-
-    /// Whether its module has not been asked yet, not even in vain.
-    fn is_new_here(&self) -> bool {
-        let busy = self
-            .pending
-            .as_ref()
-            .is_some_and(|pending| pending.busy_since.is_some());
-        self.attempts == 0 && !busy
-    }
-
-    fn next_module(&mut self) {
-        self.module += 1;
-        self.attempts = 0;
-    }
 }
 
 impl Run {

@@ -35,6 +35,9 @@ struct Rest {
 #[derive(Debug)]
 pub(crate) struct BadChange(pub(crate) String);
 
+/// The value that another one has replaced: nothing where it was the original's. See [`View::before`].
+pub(crate) struct Replaced(Option<Bytes>);
+
 impl View {
     /// A record that nothing has changed yet.
     #[must_use]
@@ -132,17 +135,27 @@ impl View {
     }
 
     /// Replaces the value. Answers whether that changed it.
-    #[inline]
     pub(crate) fn set_value(&mut self, value: Bytes) -> bool {
+        self.replace_value(value).is_some()
+    }
+
+    /// Replaces the value. Answers what was there instead, where that changed it.
+    #[inline]
+    pub(crate) fn replace_value(&mut self, value: Bytes) -> Option<Replaced> {
         let is_original = self.original.value == value;
         match &self.value {
-            None if is_original => return false,
-            Some(before) if *before == value => return false,
+            None if is_original => return None,
+            Some(before) if *before == value => return None,
             _ => {}
         }
         // Back to what it was: not a change of the record any more.
-        self.value = (!is_original).then_some(value);
-        true
+        let value = (!is_original).then_some(value);
+        Some(Replaced(std::mem::replace(&mut self.value, value)))
+    }
+
+    /// The value before the one that replaced it.
+    pub(crate) fn before<'a>(&'a self, replaced: &'a Replaced) -> &'a [u8] {
+        replaced.0.as_ref().unwrap_or(&self.original.value)
     }
 
     pub(crate) fn set_key(&mut self, key: Option<Bytes>) -> bool {

@@ -5,7 +5,8 @@
 //!
 //! **What is promised.** The value at a path is the first one: where a name stands twice in an object, the first member is
 //! the only one. It is found if everything up to its end is well-formed JSON. What follows is not looked at, so a payload
-//! that is cut off or garbled later still has it, and what other paths are read beside it makes no difference.
+//! that is cut off or garbled later still has it, and what other paths are read beside it makes no difference. So a payload that begins
+//! as the one before, up to where a pass stopped, need not be read again.
 
 use super::lexer::{Lexer, NotJson, Text, unescape};
 use super::path::Step;
@@ -80,8 +81,15 @@ impl Reader {
         }
     }
 
-    /// Reads the paths that `readings` does not know in this epoch.
-    pub fn read(&self, payload: &[u8], epoch: u64, readings: &mut [Reading], desk: &mut Desk) {
+    /// Reads the paths that `readings` does not know in this epoch. Answers how many bytes of the payload were looked at: what they
+    /// are decides what was read, and nothing behind them does. More than there are, where the payload's end decided too.
+    pub fn read(
+        &self,
+        payload: &[u8],
+        epoch: u64,
+        readings: &mut [Reading],
+        desk: &mut Desk,
+    ) -> usize {
         let mut undecided = 0;
         for &path in &self.paths {
             let reading = &mut readings[path as usize];
@@ -94,7 +102,7 @@ impl Reader {
             }
         }
         if undecided == 0 {
-            return;
+            return 0;
         }
         desk.seen.clear();
         desk.seen.resize(self.nodes.len().div_ceil(64), 0);
@@ -112,7 +120,10 @@ impl Reader {
                     *spot = Spot::NotJson;
                 }
             }
+            return usize::MAX;
         }
+        // A number and a literal end at the byte behind them.
+        pass.lexer.at + 1
     }
 }
 

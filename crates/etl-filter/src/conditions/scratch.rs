@@ -43,6 +43,10 @@ pub struct ConditionScratch {
     clock: u64,
     pub(super) headers: u64,
     pub(super) payload: u64,
+    /// Of what singular paths lead to. A payload that changed behind what was read of it leaves this as it is.
+    pub(super) fields: u64,
+    /// How many bytes of the payload that depends on, see [`Reader::read`](super::reader::Reader::read).
+    pub(super) looked_at: usize,
     pub(super) time: u64,
     pub(super) now: i64,
     /// For each predicate: twice the epoch of its answer, plus the answer.
@@ -87,14 +91,56 @@ impl ConditionScratch {
         self.now = now;
         self.clock += 1;
         self.headers = self.clock;
-        self.payload = self.clock;
         self.time = self.clock;
+        self.forget_payload();
     }
 
     /// The record's payload is another one now.
     pub fn payload_changed(&mut self) {
         self.clock += 1;
+        self.forget_payload();
+    }
+
+    /// The record's payload was `before` and is `after` now. Where both begin alike, up to where the payload has been read, what was found
+    /// there by singular paths is kept: a field that is added at the end costs no second reading of the front.
+    ///
+    /// ```
+    /// # use etl_filter::conditions::*;
+    /// # struct Payload(&'static str);
+    /// # impl RecordView for Payload {
+    /// #     fn header(&self, _: &str) -> Option<&[u8]> { None }
+    /// #     fn value(&self) -> &[u8] { self.0.as_bytes() }
+    /// #     fn length(&self) -> usize { self.0.len() }
+    /// #     fn timestamp(&self) -> Option<i64> { None }
+    /// # }
+    /// # let mut builder = ConditionSetBuilder::new();
+    /// # let warm = builder.add(vec![Condition::new(ConditionKind::payload("$.celsius"), Operator::GreaterThan, 20)]);
+    /// # let set = builder.build()?;
+    /// let (before, after) = (r#"{"celsius":21}"#, r#"{"celsius":21,"room":"kitchen"}"#);
+    /// let mut scratch = ConditionScratch::new();
+    /// scratch.begin_record(0);
+    /// assert!(set.evaluate(warm, &Payload(before), &mut scratch));
+    /// scratch.payload_replaced(before.as_bytes(), after.as_bytes());
+    /// assert!(set.evaluate(warm, &Payload(after), &mut scratch));
+    /// assert_eq!(scratch.counts().payload_passes, 1);
+    /// # Ok::<(), BuildError>(())
+    /// ```
+    pub fn payload_replaced(&mut self, before: &[u8], after: &[u8]) {
+        let (fields, looked_at) = (self.fields, self.looked_at);
+        self.payload_changed();
+        let alike = match (before.get(..looked_at), after.get(..looked_at)) {
+            (Some(before), Some(after)) => before == after,
+            _ => false,
+        };
+        if alike {
+            (self.fields, self.looked_at) = (fields, looked_at);
+        }
+    }
+
+    fn forget_payload(&mut self) {
         self.payload = self.clock;
+        self.fields = self.clock;
+        self.looked_at = 0;
     }
 
     /// Headers of the record have been added, set or removed.
@@ -124,7 +170,7 @@ impl ConditionScratch {
     #[inline]
     pub(super) fn known(&self, path: u32) -> Option<Spot> {
         let reading = self.readings[path as usize];
-        (reading.epoch == self.payload).then_some(reading.spot)
+        (reading.epoch == self.fields).then_some(reading.spot)
     }
 
     /// Makes the scratch fit a set. What was known is forgotten, the clock goes on: no old answer can look new.
@@ -143,6 +189,7 @@ impl ConditionScratch {
         self.caches.clear();
         self.caches.resize_with(regexes, || None);
         self.tape_epoch = 0;
+        self.looked_at = 0;
         if self.clock == 0 {
             let now = self.now;
             self.begin_record(now);

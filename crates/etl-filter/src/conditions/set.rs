@@ -229,7 +229,8 @@ impl ConditionSet {
         let epoch = match predicate.target {
             Target::Header(_) => scratch.headers,
             Target::Age => scratch.time,
-            Target::Size | Target::Path(_) | Target::Query(_) => scratch.payload,
+            Target::Path(_) => scratch.fields,
+            Target::Size | Target::Query(_) => scratch.payload,
         };
         let known = scratch.answers[number as usize];
         if known >> 1 == epoch {
@@ -317,8 +318,9 @@ impl ConditionSet {
         let own = group.reader.map(|reader| &self.readers[reader as usize]);
         for reader in [selected, own].into_iter().flatten() {
             scratch.counts.payload_passes += 1;
-            let epoch = scratch.payload;
-            reader.read(payload, epoch, &mut scratch.readings, &mut scratch.desk);
+            let epoch = scratch.fields;
+            let looked_at = reader.read(payload, epoch, &mut scratch.readings, &mut scratch.desk);
+            scratch.looked_at = scratch.looked_at.max(looked_at);
             if let Some(spot) = scratch.known(path) {
                 return spot;
             }

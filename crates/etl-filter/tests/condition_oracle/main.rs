@@ -129,6 +129,34 @@ impl Subject {
     }
 }
 
+impl Subject {
+    /// The second payload takes the place of the first, of which some conditions have been asked: what is kept of that must not show.
+    fn compare_replaced(
+        &self,
+        (before, asked): (&[u8], usize),
+        after: &[u8],
+        scratch: &mut ConditionScratch,
+    ) -> Result<(), TestCaseError> {
+        let mut anew = ConditionScratch::new();
+        anew.begin_record(0);
+        scratch.begin_record(0);
+        for &group in self.groups.iter().skip(asked).step_by(asked + 1) {
+            self.set.evaluate(group, &Payload(before), scratch);
+        }
+        scratch.payload_replaced(before, after);
+        for (condition, &group) in self.conditions.iter().zip(&self.groups) {
+            let kept = self.set.evaluate(group, &Payload(after), scratch);
+            let expected = self.set.evaluate(group, &Payload(after), &mut anew);
+            if kept != expected {
+                let [before, after] = [before, after].map(String::from_utf8_lossy);
+                let message = format!("{condition} on {after:?} after {before:?}: {kept}");
+                return Err(TestCaseError::fail(message));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn path(condition: &Condition) -> &str {
     match &condition.kind {
         ConditionKind::PayloadField { jsonpath } => jsonpath,
@@ -246,31 +274,38 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
+/// Something that may be done to a payload.
+type Damage = (u8, prop::sample::Index, u8);
+
+fn damage() -> impl Strategy<Value = Damage> {
+    (0..12_u8, any::<prop::sample::Index>(), any::<u8>())
+}
+
+fn damaged(mut bytes: Vec<u8>, (change, place, byte): Damage) -> Vec<u8> {
+    let at = place.index(bytes.len().max(1));
+    match change {
+        _ if bytes.is_empty() => {}
+        0 => bytes.truncate(at),
+        1 => bytes[at] = byte,
+        2 => bytes[at] = b"{}[]\",:\\0-e.tnu \n\x01\xff"[usize::from(byte) % 19],
+        3 => drop(bytes.remove(at)),
+        4 => {
+            bytes.extend_from_slice([b" ", &b"x"[..], b"}", b"{}"][usize::from(byte) % 4]);
+        }
+        // Not UTF-8: a byte by itself, one that is cut off, one in too many bytes, half a surrogate pair.
+        5 => {
+            let odd = [&b"\xff"[..], b"\xc3", b"\xc0\x80", b"\xed\xa0\x80"];
+            bytes.splice(at..at, odd[usize::from(byte) % 4].iter().copied());
+        }
+        6 => drop(bytes.splice(0..0, "\u{feff}".bytes())),
+        _ => {}
+    }
+    bytes
+}
+
 /// Sound JSON, or something done to it.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
-    (json(), 0..12, any::<prop::sample::Index>(), any::<u8>()).prop_map(
-        |(json, change, place, byte)| {
-            let mut bytes = json.into_bytes();
-            let at = place.index(bytes.len());
-            match change {
-                0 => bytes.truncate(at),
-                1 => bytes[at] = byte,
-                2 => bytes[at] = b"{}[]\",:\\0-e.tnu \n\x01\xff"[usize::from(byte) % 19],
-                3 => drop(bytes.remove(at)),
-                4 => {
-                    bytes.extend_from_slice([b" ", &b"x"[..], b"}", b"{}"][usize::from(byte) % 4]);
-                }
-                // Not UTF-8: a byte by itself, one that is cut off, one in too many bytes, half a surrogate pair.
-                5 => {
-                    let odd = [&b"\xff"[..], b"\xc3", b"\xc0\x80", b"\xed\xa0\x80"];
-                    bytes.splice(at..at, odd[usize::from(byte) % 4].iter().copied());
-                }
-                6 => drop(bytes.splice(0..0, "\u{feff}".bytes())),
-                _ => {}
-            }
-            bytes
-        },
-    )
+    (json(), damage()).prop_map(|(json, damage)| damaged(json.into_bytes(), damage))
 }
 
 /// Each payload with every condition, asked alone and together: `cargo xtask fuzz --only conditions` does more of them.
@@ -288,9 +323,15 @@ fn conditions_agree_with_the_slow_evaluator() {
         let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
         let scratch = RefCell::new(ConditionScratch::new());
         TestRunner::new_with_rng(config, random)
-            .run(&payload(), |payload| {
-                subject.compare(&payload, &mut scratch.borrow_mut())
-            })
+            .run(
+                &(payload(), damage(), 0..40_usize),
+                |(payload, damage, asked)| {
+                    let scratch = &mut scratch.borrow_mut();
+                    let after = damaged(payload.clone(), damage);
+                    subject.compare(&payload, scratch)?;
+                    subject.compare_replaced((&payload, asked), &after, scratch)
+                },
+            )
             .unwrap_or_else(|error| panic!("{error}"));
         at_once.into()
     });

@@ -23,11 +23,13 @@ impl Convoy {
             Reply::Value(value) if !place.stage.parallel => {
                 self.keep_input(place, index);
                 let flight = &mut self.flights[index];
-                let changed = flight.view.set_value(value);
-                if changed {
-                    core.conditions.changed(flight.scratch, Touched::VALUE);
+                let replaced = flight.view.replace_value(value);
+                if let Some(replaced) = &replaced {
+                    let (view, place) = (&flight.view, flight.scratch);
+                    let before = view.before(replaced);
+                    core.conditions.changed(place, before, view, Touched::VALUE);
                 }
-                changed
+                replaced.is_some()
             }
             Reply::Value(value) => {
                 let changes = vec![Change::SetValue(value)];
@@ -142,9 +144,11 @@ impl Convoy {
         } else {
             self.keep_input(place, index);
             let flight = &mut self.flights[index];
+            let before = flight.value_if_looked_at();
             let (changed, touched) = flight.view.apply_all(changes).map_err(bad)?;
             if changed {
-                core.conditions.changed(flight.scratch, touched);
+                let (view, place) = (&flight.view, flight.scratch);
+                core.conditions.changed(place, &before, view, touched);
             }
             changed
         };

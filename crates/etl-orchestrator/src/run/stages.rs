@@ -78,12 +78,15 @@ impl Convoy {
             .is_some()
             .then(|| self.flights[index].view.clone());
         let flight = &mut self.flights[index];
+        let value_before = flight.value_if_looked_at();
         let strict = place.stage.merge_policy == MergePolicy::Strict;
         let (modules, written): (Vec<usize>, Vec<Written>) = pending.written.drain(..).unzip();
         match merge::merge(&mut flight.view, &written, strict) {
             Ok(conflicts) => {
                 core.conditions.changed(
                     flight.scratch,
+                    &value_before,
+                    &flight.view,
                     Touched {
                         value: true,
                         headers: true,

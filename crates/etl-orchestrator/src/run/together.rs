@@ -107,12 +107,29 @@ impl Together {
     fn take(&mut self, core: &mut Core, replies: &mut Vec<Reply>, told: &mut Told) -> usize {
         let mut through = 0;
         for (view, reply) in self.views.iter_mut().zip(&mut *replies) {
-            let (changed, touched) = match reply {
-                Reply::Keep => (false, Touched::default()),
-                Reply::Value(value) => (view.set_value(std::mem::take(value)), Touched::VALUE),
+            let scratch = self.looked_at.then_some(through.min(MAX_SCRATCHES) as u32);
+            let changed = match reply {
+                Reply::Keep => false,
+                Reply::Value(value) => {
+                    let replaced = view.replace_value(std::mem::take(value));
+                    if let Some(replaced) = &replaced
+                        && self.looked_at
+                    {
+                        let before = view.before(replaced);
+                        let conditions = &mut core.conditions;
+                        conditions.changed(scratch, before, view, Touched::VALUE);
+                    }
+                    replaced.is_some()
+                }
                 Reply::Change(delta) if !delta.emits() => {
+                    let before = scratch.map(|_| view.value().clone()).unwrap_or_default();
                     match view.apply_all(std::mem::take(delta).into_changes()) {
-                        Ok(changed) => changed,
+                        Ok((changed, touched)) => {
+                            if changed {
+                                core.conditions.changed(scratch, &before, view, touched);
+                            }
+                            changed
+                        }
                         Err(error) => {
                             let error = TransformError::new(FailureKind::InvalidOutput, error.0);
                             *reply = Reply::Fail(error);
@@ -124,10 +141,6 @@ impl Together {
             };
             if changed {
                 told.changed += 1;
-                if self.looked_at {
-                    let scratch = through.min(MAX_SCRATCHES) as u32;
-                    core.conditions.changed(Some(scratch), touched);
-                }
             } else {
                 told.kept += 1;
             }

@@ -16,7 +16,11 @@ fn every_case_of_the_compliance_suite() {
     let suite = std::fs::read(std::path::Path::new(&folder).join("rfc9535-cts.json")).unwrap();
     let suite: Value = serde_json::from_slice(&suite).unwrap();
     let (mut refused, mut selected, mut singular) = (0, 0, 0);
-    for case in suite["tests"].as_array().unwrap() {
+    // Some under Miri, which is a thousand times slower.
+    let stride = if cfg!(miri) { 20 } else { 1 };
+    let cases = suite["tests"].as_array().unwrap();
+    assert_eq!(cases.len(), 703);
+    for case in cases.iter().step_by(stride) {
         let name = case["name"].as_str().unwrap();
         let selector = case["selector"].as_str().unwrap();
         let query = parse(selector);
@@ -67,8 +71,8 @@ fn every_case_of_the_compliance_suite() {
             singular += 1;
         }
     }
-    assert_eq!(refused + selected, 703);
-    assert!(singular > 50, "only {singular} singular paths");
+    assert_eq!(refused + selected, cases.len().div_ceil(stride));
+    assert!(singular * stride > 50, "only {singular} singular paths");
 }
 
 fn select(query: &Query, document: &[u8]) -> Vec<Value> {
