@@ -50,7 +50,6 @@ impl Circumstances {
 fn commit() -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git")
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
             .args(arguments)
             .output()
             .ok()?;
