@@ -102,7 +102,8 @@ impl RuleSetBuilder {
 
     fn check_place(&self, index: usize, rule: &Rule) -> Result<(), BuildError> {
         let cap = self.limits.rules.min(MAX_RULES);
-        if index >= cap {
+        // The first one too many says it for all.
+        if index == cap {
             let message = format!(
                 "the set has {} rules, more than the {cap} allowed",
                 self.rules.len()
@@ -174,9 +175,10 @@ impl RuleSetBuilder {
                     })
                 };
                 trees.push(simplify(rule, false, &mut slot)?);
-                if let Some(problem) =
-                    planner::over_budget(taken + written + planner.bytes(), &self.limits)
-                {
+                // What the engine looks for need not stand in a pattern as it was written: `(((x{9}){9}){9})` has none of its literal.
+                let added = sources.text().len() - sources.pattern_bytes();
+                let so_far = taken + written + added + planner.bytes();
+                if let Some(problem) = planner::over_budget(so_far, &self.limits) {
                     return Err(BuildError::of_rule(index, problem));
                 }
             }

@@ -397,3 +397,53 @@ fn classes_count_against_the_memory_of_the_set() {
     );
     builder.build().expect("equal classes are shared");
 }
+
+#[test]
+fn short_expressions_that_say_long_things_are_read_as_what_they_say() {
+    // These are literals of 65,541 bytes and of four thousand million.
+    if cfg!(miri) {
+        return;
+    }
+    let long = "(?:(?:(?:x{16}){16}){16}){16}x{5}";
+    for (pattern, whole) in [(format!("^{long}$"), true), (format!("^{long}"), false)] {
+        let rules = set(&[TopicFilter::new(Kind::Regex, pattern)]);
+        let mut scratch = rules.scratch();
+        let mut found = |len: usize| rules.matches(&"x".repeat(len), &mut scratch).len();
+        assert_eq!(
+            [found(5), found(6), found(65_540), found(65_541)],
+            [0, 0, 0, 1]
+        );
+        assert_eq!(found(65_542), usize::from(!whole));
+    }
+    let longer = (0..7).fold("x{16}".to_owned(), |inner, _| format!("(?:{inner}){{16}}"));
+    let too_large = Some((BuildErrorKind::RegexTooLarge, 1));
+    for pattern in [
+        longer.clone(),
+        format!("^{longer}$"),
+        format!("a{longer}b|c"),
+    ] {
+        assert_eq!(refusal(&pattern, Limits::default()), too_large, "{pattern}");
+    }
+}
+
+#[test]
+fn literals_that_no_pattern_shows_count_against_the_memory_of_the_set() {
+    if cfg!(miri) {
+        return;
+    }
+    let mut builder = RuleSet::builder();
+    builder.limits(Limits {
+        memory_bytes: 1 << 20,
+        ..Limits::default()
+    });
+    // Each is some thirty bytes that say two thousand.
+    builder.extend((100..2_100).map(|number| {
+        TopicFilter::new(
+            Kind::Regex,
+            format!("^(?:(?:(?:x{number}){{9}}){{9}}){{6}}"),
+        )
+    }));
+    let error = builder.build().expect_err("this is four megabytes");
+    assert_eq!(error.kind(), BuildErrorKind::OutOfMemoryBudget);
+    assert!((200..700).contains(&error.rule().index()), "{error}");
+}

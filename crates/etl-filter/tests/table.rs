@@ -163,12 +163,17 @@ fn what_is_over_a_limit_is_refused_by_name() {
     );
     assert_eq!(checked, [error]);
 
-    let (error, _) = build(
+    let (error, checked) = build(
         Limits {
             rules: 2,
             ..Limits::default()
         },
-        vec![exact("a"), exact("b"), exact("c")],
+        vec![exact("a"), exact("b"), exact("c"), exact("d")],
+    );
+    assert_eq!(
+        checked,
+        std::slice::from_ref(&error),
+        "one word for all that are too many"
     );
     assert_eq!(
         (error.kind(), error.rule()),

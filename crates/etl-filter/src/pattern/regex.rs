@@ -12,6 +12,8 @@ use crate::fold::{fold_char, is_caseless};
 
 /// More strings than this are not spelled out.
 const MAX_STRINGS: usize = 16;
+/// Nor are strings that take more bytes together, once something is put before something else: `((x{16}){16}){16}` is short, and what it says is not.
+const MAX_STRING_BYTES: usize = 4 << 10;
 /// A class with more members than this is not spelled out: the members of the largest class of cases are four.
 const MAX_MEMBERS: usize = 16;
 
@@ -128,9 +130,15 @@ fn strings_of_all(parts: &[&Hir], folded: bool) -> Option<Vec<String>> {
     Some(all)
 }
 
-/// Every string of `left` followed by every one of `right`.
+/// Every string of `left` followed by every one of `right`; none where that is too much.
 fn cross(left: &[String], right: &[String]) -> Option<Vec<String>> {
-    if left.len() * right.len() > MAX_STRINGS {
+    // Beside nothing, what the pattern has as it stands stays what it is, however long.
+    let grows = ![left, right]
+        .iter()
+        .any(|strings| matches!(strings, [only] if only.is_empty()));
+    let bytes = |strings: &[String]| strings.iter().map(String::len).sum::<usize>();
+    let together = bytes(left) * right.len() + bytes(right) * left.len();
+    if left.len() * right.len() > MAX_STRINGS || (grows && together > MAX_STRING_BYTES) {
         return None;
     }
     let mut all: Vec<String> = left
@@ -341,7 +349,8 @@ fn inner_guards(hir: &Hir, folded: bool) -> Vec<Vec<Literal>> {
     }
 }
 
-fn shortest(set: &[Literal]) -> usize {
+/// The length of the shortest literal of a set: what the set can tell at least.
+pub(crate) fn shortest(set: &[Literal]) -> usize {
     set.iter()
         .map(|literal| literal.text.len())
         .min()

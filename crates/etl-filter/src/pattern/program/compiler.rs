@@ -35,7 +35,7 @@ impl Compiler {
         self.push(MATCH, 0)?;
         if !cost::is_within(&self.code, &self.classes, limits.regex_steps) {
             let message = format!(
-                "one character of a topic can take more than {} steps of the expression: where a bound does not matter, \
+                "one character can take more than {} steps of the expression: where a bound does not matter, \
                  write `*` or `+` for a counted repetition, or let the expression start with `^`",
                 limits.regex_steps
             );
