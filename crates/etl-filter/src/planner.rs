@@ -4,6 +4,7 @@
 //! guards of a pattern the one is taken that costs least, which is the one that the fewest literals of the set share, and that topics
 //! hold most seldom. Which literals are shared is known only when all patterns were read, so planning has two passes.
 
+use std::cmp::Reverse;
 use std::hash::{BuildHasher, RandomState};
 
 use regex_syntax::hir::Hir;
@@ -167,7 +168,7 @@ impl Planner {
         let guards = self.choose_guards(sources.text());
         let mut checks = Vec::new();
         let mut single = Vec::new();
-        let mut expressions: Vec<(String, (Hir, u32, u32))> = Vec::new();
+        let mut expressions: Vec<(String, (Slot, u32, u32))> = Vec::new();
         let mut indexed = [LiteralMap::default(), LiteralMap::default()];
         let mut most_found = trees.len();
         for ((slot, guard), value) in self.slots.iter().zip(guards).zip(values) {
@@ -199,8 +200,11 @@ impl Planner {
                 }
                 (None, Some((CheckKind::Program, ..))) => {
                     most_found += rules;
-                    match self.expression(slot, &sources) {
-                        Some((text, hir)) => expressions.push((text, (hir, value, word))),
+                    match sources.filter(slot.filter as usize) {
+                        Some(filter) => {
+                            let text = filter.pattern().to_owned();
+                            expressions.push((text, (*slot, value, word)));
+                        }
                         None => single.push(word),
                     }
                 }
@@ -217,8 +221,10 @@ impl Planner {
         });
         // Those that start alike go into one automaton, which is the smaller for it.
         expressions.sort_unstable_by(|left, right| left.0.cmp(&right.0));
-        let expressions = expressions.into_iter().map(|(_, expression)| expression);
-        let rest = Rest::new(expressions.collect(), single);
+        let expressions = expressions
+            .iter()
+            .map(|(_, (slot, value, word))| (self.expression(slot, &sources), *value, *word));
+        let rest = Rest::new(expressions, single, self.limits.memory_bytes);
         let mut this = Engine {
             number: Engine::next_number(),
             sources,
@@ -239,10 +245,10 @@ impl Planner {
     }
 
     /// The expression of a slot, read once more: keeping all of them from the first pass would take kilobytes for each.
-    fn expression(&self, slot: &Slot, sources: &Sources) -> Option<(String, Hir)> {
+    fn expression(&self, slot: &Slot, sources: &Sources) -> Option<Hir> {
         let filter: TopicFilter = sources.filter(slot.filter as usize)?;
         match Pattern::parse(&filter, &self.limits).ok()?.shape {
-            Shape::Regex(hir) => Some((filter.pattern().to_owned(), *hir)),
+            Shape::Regex(hir) => Some(*hir),
             _ => None,
         }
     }
@@ -337,17 +343,25 @@ fn canonical_form(pattern: &Pattern, code: &[u32], out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// Of more guards of one pattern than this the longest are chosen from: `a*b*c*…` has thousands, none of them better for being one of many.
+const MAX_GUARDS: usize = 16;
+
 /// The guards of a pattern that literals do not decide, or the one set that does.
 pub(crate) fn guards(pattern: &Pattern) -> Vec<Vec<Literal>> {
     let each = |literals: Vec<Literal>| literals.into_iter().map(|literal| vec![literal]).collect();
-    match &pattern.shape {
+    let mut guards: Vec<Vec<Literal>> = match &pattern.shape {
         Shape::Everything => Vec::new(),
         Shape::Literals(literals) => vec![literals.clone()],
         Shape::Glob(text) => each(wildcard::guards(text)),
         Shape::Mqtt(text) => each(mqtt::guards(text)),
         Shape::Nats(text) => each(nats::guards(text)),
         Shape::Regex(hir) => regex::guards(hir, pattern.folded),
+    };
+    if guards.len() > MAX_GUARDS {
+        guards.sort_by_key(|set| Reverse(regex::shortest(set)));
+        guards.truncate(MAX_GUARDS);
     }
+    guards
 }
 
 /// Says what only compiling a pattern can find.

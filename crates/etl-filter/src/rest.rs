@@ -43,15 +43,20 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// `expressions` with what to do if they match, and what to do if they have to be asked one by one; `single` of the latter.
-    pub(crate) fn new(expressions: Vec<(Hir, u32, u32)>, single: Vec<u32>) -> Self {
+    /// `expressions` with what to do if they match, and what to do if they have to be asked one by one; `single` of the latter. An expression can
+    /// take a megabyte when it is read, so no more are held than are tried together. Once the automata take more than `most_bytes`, which is more
+    /// than the whole set may, the others are left out.
+    pub(crate) fn new(
+        mut expressions: impl ExactSizeIterator<Item = (Option<Hir>, u32, u32)>,
+        single: Vec<u32>,
+        most_bytes: usize,
+    ) -> Self {
         let mut this = Self {
             automata: Vec::new(),
             single,
         };
         if expressions.len() < WORTH_AN_AUTOMATON {
-            this.single
-                .extend(expressions.iter().map(|(_, _, check)| *check));
+            this.single.extend(expressions.map(|(_, _, check)| check));
             return this;
         }
         let bytes = if expressions.len() <= TOGETHER {
@@ -61,29 +66,36 @@ impl Rest {
         };
         // As many together as fit: half as many where an automaton was too large, one more where it was not.
         let mut together = TOGETHER;
-        let mut left = expressions.as_slice();
-        while !left.is_empty() {
-            let (group, others) = left.split_at(together.min(left.len()));
-            match automaton(group, bytes) {
+        let mut ready: Vec<(Hir, u32, u32)> = Vec::new();
+        let mut built = 0;
+        while built <= most_bytes {
+            let wanted = together.saturating_sub(ready.len());
+            for (hir, value, check) in expressions.by_ref().take(wanted) {
+                match hir {
+                    Some(hir) => ready.push((ascii(&hir), value, check)),
+                    None => this.single.push(check),
+                }
+            }
+            let count = together.min(ready.len());
+            if count == 0 {
+                break;
+            }
+            match automaton(&ready[..count], bytes) {
                 Some(table) => {
-                    let values = group
-                        .iter()
-                        .map(|(_, value, check)| (*value, *check))
-                        .collect();
+                    built += table.bytes();
                     let before = this.together() as u32;
+                    let group = ready.drain(..count);
                     this.automata.push(Automata {
                         table,
-                        values,
+                        values: group.map(|(_, value, check)| (value, check)).collect(),
                         before,
                     });
                     together = (together + 1).min(TOGETHER);
-                    left = others;
                 }
-                None if group.len() > 1 => together = group.len() / 2,
-                None => {
-                    this.single.extend(group.iter().map(|(_, _, check)| *check));
-                    left = others;
-                }
+                None if count > 1 => together = count / 2,
+                None => this
+                    .single
+                    .extend(ready.drain(..count).map(|(_, _, check)| check)),
             }
         }
         this
@@ -136,9 +148,9 @@ impl Rest {
     }
 }
 
-/// One automaton of all expressions, for ASCII topics, if it stays within bounds.
+/// One automaton of all expressions, which are of ASCII, if it stays within bounds.
 fn automaton(expressions: &[(Hir, u32, u32)], bytes: usize) -> Option<Table> {
-    let expressions: Vec<Hir> = expressions.iter().map(|(hir, _, _)| ascii(hir)).collect();
+    let expressions: Vec<&Hir> = expressions.iter().map(|(hir, _, _)| hir).collect();
     let nfa = thompson::Compiler::new()
         .configure(
             thompson::Config::new()
@@ -185,5 +197,34 @@ fn ascii(hir: &Hir) -> Hir {
         HirKind::Concat(parts) => Hir::concat(parts.iter().map(ascii).collect()),
         HirKind::Alternation(parts) => Hir::alternation(parts.iter().map(ascii).collect()),
         HirKind::Empty | HirKind::Class(Class::Bytes(_)) | HirKind::Look(_) => hir.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_read_than_is_tried_together_nor_built_than_there_is_room_for() {
+        let expressions: Vec<Hir> = (1..=400)
+            .filter_map(|count| regex_syntax::parse(&format!("[a-f]{{{count}}}[g-k]\\d")).ok())
+            .collect();
+        let build = |most_bytes| {
+            let mut read = 0;
+            let items = expressions.iter().map(|hir| {
+                read += 1;
+                (Some(hir.clone()), 0, 0)
+            });
+            let rest = Rest::new(items, Vec::new(), most_bytes);
+            (read, rest.together() + rest.single(), rest.automata())
+        };
+        let (read, taken, automata) = build(usize::MAX);
+        assert_eq!((read, taken), (400, 400));
+        assert!(automata > 3, "{automata}");
+        let (read, taken, automata) = build(1);
+        assert!(
+            read <= TOGETHER && taken < 400 && automata == 1,
+            "{read}, {taken}, {automata}"
+        );
     }
 }
