@@ -45,7 +45,8 @@
 //!
 //! # What holds when
 //!
-//! - Numbers compare as decimals, exactly and at any length: 2^53 and 2^53 + 1 differ, `1` and `1.0` do not.
+//! - Numbers compare as decimals, exactly and at any length: 2^53 and 2^53 + 1 differ, `1` and `1.0` do not. (An exponent beyond
+//!   2^60 is taken for that.)
 //! - Strings compare by code points. A header that meets a number or a boolean is read as one.
 //! - Where nothing is found, where the payload is not JSON, and where a value cannot be compared with the constant, every
 //!   operator is false but `NotEquals`, which is true. `negate` inverts after that. It is [counted](ConditionCounts), and
@@ -72,15 +73,23 @@
 //! # JSONPath
 //!
 //! The whole of RFC 9535, filters and functions included; all 703 cases of its compliance suite pass, without exception.
-//! Beyond the RFC: a path has at most 4,096 bytes, 256 segments and 32 levels of brackets; an evaluation that has visited
-//! four million nodes (`$..*..*` on a hostile payload) is given up, counted, and is as if nothing had been found; a
-//! regular expression that `match` or `search` takes from the payload has at most 256 bytes.
+//! Beyond the RFC:
+//!
+//! - A path has at most 4,096 bytes, 256 segments and 32 levels of brackets.
+//! - An evaluation that has taken four million steps is given up, counted, and is as if nothing had been found. A step is a node that is
+//!   visited or passed over, a selector or a part of a filter that is tried, or 16 bytes of text that a filter looks at: mostly some tens of
+//!   milliseconds, a third of a second at the worst that was found. `$..*..*` on a hostile payload comes to it, and a filter that compares
+//!   thousands of values with one another.
+//! - An expression of `match` or `search` in the query is refused where `Matches` would refuse it for its size. One that it takes from the payload
+//!   has at most 256 bytes and compiles to at most 128 KiB; a larger one matches nothing. What the `regex` crate knows beyond
+//!   I-Regexp (`\d`, `(?i)`) is taken too.
 //!
 //! # Cost
 //!
-//! Reading is linear in the bytes up to the last wanted value. `Matches` is linear in the text; patterns have at most 4 KiB
-//! and compile to at most 1 MiB. Once a scratch has grown to its size nothing is allocated, but by queries that are not
-//! singular.
+//! Reading is linear in the bytes up to the last wanted value. `Matches` is linear in the text; patterns have at most 4 KiB,
+//! compile to at most 1 MiB, and can take at most the steps a character that [`Limits::regex_steps`](crate::Limits::regex_steps) allows topic rules by
+//! default: some 3 µs a byte for the heaviest (`a[ab]{300}c` on a random text of `a` and `b`). Once a scratch has grown to its size nothing is
+//! allocated, but by queries that are not singular, whose room is given back when a large payload is done with.
 mod builder;
 mod compare;
 mod condition;

@@ -1,7 +1,8 @@
 //! Runs a query over a [`Tape`], handing each node to the caller as it is found.
 //!
 //! Nothing is collected: a caller that has seen enough stops the walk. Some queries (`$..*..*`) select more nodes than any
-//! payload has values, so each evaluation has a budget of steps; a query that runs out of it is abandoned.
+//! payload has values, and a filter may compare everything with everything, so each evaluation has a budget of steps; a query that runs
+//! out of it is abandoned. Whatever can be long pays for its length: what did not would be a way around the budget.
 //!
 //! Of members with one name, a name selects the first, as the one-pass reader does; `*` and `..` see them all.
 
@@ -16,12 +17,12 @@ use crate::conditions::lexer::unescape;
 use crate::conditions::number::Decimal;
 use crate::conditions::regex;
 
-/// Nodes visited in one evaluation before it is abandoned: some tens of milliseconds.
+/// Steps of one evaluation before it is abandoned: some tens of milliseconds. A step is a node that is visited or passed over, a selector or a
+/// part of a filter that is tried, or so many bytes of text that a filter looks at:
 const MAX_STEPS: u64 = 4_000_000;
+const BYTES_A_STEP: usize = 16;
 /// What compiling a pattern that the payload brought costs.
 const REGEX_STEPS: u64 = 50_000;
-/// A pattern from a payload may be this long; a longer one matches nothing.
-const MAX_FOUND_PATTERN: usize = 256;
 
 /// How an evaluation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,11 @@ impl<'a> Evaluation<'a> {
         }
     }
 
+    /// Pays for text. Whoever visits the next node, or tries the next part of a filter, sees that nothing is left.
+    fn spend_text(&self, bytes: usize) {
+        let _left = self.spend((bytes / BYTES_A_STEP) as u64);
+    }
+
     fn walk(
         &self,
         segments: &[Segment],
@@ -123,11 +129,12 @@ impl<'a> Evaluation<'a> {
             return Flow::Continue(());
         }
         for selector in selectors {
+            self.spend(1)?;
             match selector {
                 Selector::Name(name) if kind == b'{' => {
                     for child in self.tape.children(node) {
                         self.spend(1)?;
-                        if self.is_named(child, name) {
+                        if self.is_named(child, name.as_bytes()) {
                             self.walk(rest, child, visit)?;
                             break;
                         }
@@ -184,14 +191,16 @@ impl<'a> Evaluation<'a> {
             let to = place(end.unwrap_or(length)).clamp(0, length);
             self.spend(from as u64 + 1)?;
             let count = (to - from).max(0) as usize;
+            let step = usize::try_from(step).unwrap_or(usize::MAX);
             for child in self
                 .tape
                 .children(node)
                 .skip(from as usize)
                 .take(count)
-                .step_by(usize::try_from(step).unwrap_or(usize::MAX))
+                .step_by(step)
             {
-                self.spend(1)?;
+                // What lies between two elements is passed over one by one.
+                self.spend(step.min(count) as u64)?;
                 self.walk(rest, child, visit)?;
             }
         } else if step < 0 {
@@ -210,19 +219,37 @@ impl<'a> Evaluation<'a> {
         Flow::Continue(())
     }
 
-    fn is_named(&self, child: usize, name: &str) -> bool {
+    fn is_named(&self, child: usize, name: &[u8]) -> bool {
         let Some(found) = self.tape.entries[child].name else {
             return false;
         };
         let raw = &self.payload[found.start..found.end];
-        if found.escaped {
-            *plain(raw) == *name.as_bytes()
-        } else {
-            raw == name.as_bytes()
+        if !found.escaped {
+            return raw == name;
         }
+        // An escape is longer than what it stands for, six times at most: a name of another length is not even read.
+        if raw.len() < name.len() || raw.len() / 6 > name.len() {
+            return false;
+        }
+        *self.plain(raw) == *name
+    }
+
+    /// The text that the inside of a string stands for.
+    fn plain<'t>(&self, raw: &'t [u8]) -> Cow<'t, [u8]> {
+        if memchr::memchr(b'\\', raw).is_none() {
+            return Cow::Borrowed(raw);
+        }
+        // Reading escapes takes several times as long as comparing does.
+        self.spend_text(4 * raw.len());
+        let mut text = Vec::with_capacity(raw.len());
+        unescape(raw, &mut text);
+        Cow::Owned(text)
     }
 
     fn holds(&self, logical: &Logical, node: usize) -> bool {
+        if self.spend(1).is_break() {
+            return false;
+        }
         match logical {
             Logical::Or(terms) => terms.iter().any(|term| self.holds(term, node)),
             Logical::And(terms) => terms.iter().all(|term| self.holds(term, node)),
@@ -259,11 +286,11 @@ impl<'a> Evaluation<'a> {
                         let Resolved::Text(pattern) = self.resolve(pattern, node) else {
                             return false;
                         };
-                        if pattern.len() > MAX_FOUND_PATTERN || self.spend(REGEX_STEPS).is_break() {
+                        if self.spend(REGEX_STEPS).is_break() {
                             return false;
                         }
                         let pattern = String::from_utf8_lossy(&pattern);
-                        regex::compile_iregexp(&pattern, *whole)
+                        regex::compile_found(&pattern, *whole)
                             .is_some_and(|regex| regex.is_match(&*text))
                     }
                 }
@@ -295,11 +322,16 @@ impl<'a> Evaluation<'a> {
     }
 
     fn resolve<'q>(&'q self, comparable: &'q Comparable, node: usize) -> Resolved<'q> {
+        // A number is not compared in no time either.
+        let _left = self.spend(1);
         match comparable {
             Comparable::Null => Resolved::Null,
             Comparable::Bool(value) => Resolved::Bool(*value),
             Comparable::Number(number) => Resolved::Number(number.as_decimal()),
-            Comparable::String(text) => Resolved::Text(Cow::Borrowed(text.as_bytes())),
+            Comparable::String(text) => {
+                self.spend_text(text.len());
+                Resolved::Text(Cow::Borrowed(text.as_bytes()))
+            }
             Comparable::Node(query) => self
                 .first(query, node)
                 .map_or(Resolved::Nothing, |node| self.value(node)),
@@ -344,9 +376,15 @@ impl<'a> Evaluation<'a> {
             Some(b'n') => Resolved::Null,
             Some(b't') => Resolved::Bool(true),
             Some(b'f') => Resolved::Bool(false),
-            Some(b'"') => Resolved::Text(plain(&text[1..text.len() - 1])),
             Some(b'{' | b'[') => Resolved::Container(node),
-            _ => Decimal::parse(text).map_or(Resolved::Nothing, Resolved::Number),
+            first => {
+                self.spend_text(text.len());
+                if first == Some(&b'"') {
+                    Resolved::Text(self.plain(&text[1..text.len() - 1]))
+                } else {
+                    Decimal::parse(text).map_or(Resolved::Nothing, Resolved::Number)
+                }
+            }
         }
     }
 
@@ -368,27 +406,18 @@ impl<'a> Evaluation<'a> {
             if left == right {
                 continue;
             }
-            if self.spend(1).is_break() {
-                return false;
-            }
             let (a, b) = (&self.tape.entries[left], &self.tape.entries[right]);
             match (self.payload[a.start], self.payload[b.start]) {
-                (b'[', b'[') if a.children == b.children => {
-                    pairs.extend(self.tape.children(left).zip(self.tape.children(right)));
-                }
-                (b'{', b'{') if a.children == b.children => {
+                (kind @ b'[', b'[') | (kind @ b'{', b'{') => {
+                    if a.children != b.children || self.spend(a.children as u64 + 1).is_break() {
+                        return false;
+                    }
+                    if kind == b'[' {
+                        pairs.extend(self.tape.children(left).zip(self.tape.children(right)));
+                        continue;
+                    }
                     for child in self.tape.children(left) {
-                        let Some(name) = self.tape.entries[child].name else {
-                            return false;
-                        };
-                        let name = plain(&self.payload[name.start..name.end]);
-                        let twin = self.tape.children(right).find(|&twin| {
-                            let _budget = self.spend(1);
-                            self.tape.entries[twin].name.is_some_and(|other| {
-                                plain(&self.payload[other.start..other.end]) == name
-                            })
-                        });
-                        let Some(twin) = twin else {
+                        let Some(twin) = self.twin(child, right) else {
                             return false;
                         };
                         pairs.push((child, twin));
@@ -403,6 +432,21 @@ impl<'a> Evaluation<'a> {
             }
         }
         true
+    }
+
+    /// The first member of `object` that has the name of `member`.
+    fn twin(&self, member: usize, object: usize) -> Option<usize> {
+        let name = self.tape.entries[member].name?;
+        let name = self.plain(&self.payload[name.start..name.end]);
+        for twin in self.tape.children(object) {
+            if self.spend(1).is_break() {
+                return None;
+            }
+            if self.is_named(twin, &name) {
+                return Some(twin);
+            }
+        }
+        None
     }
 }
 
@@ -420,13 +464,4 @@ fn decimal<'b>(value: &'b Resolved<'_>, buffer: &'b mut [u8; 20]) -> Option<Deci
         Resolved::Count(count) => Some(Decimal::from_i64(i64::try_from(*count).ok()?, buffer)),
         _ => None,
     }
-}
-
-fn plain(raw: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr(b'\\', raw).is_none() {
-        return Cow::Borrowed(raw);
-    }
-    let mut text = Vec::with_capacity(raw.len());
-    unescape(raw, &mut text);
-    Cow::Owned(text)
 }

@@ -514,7 +514,9 @@ impl<'a> Parser<'a> {
                 let text = self.value_argument(next(), start)?;
                 let pattern = match self.value_argument(next(), start)? {
                     Comparable::String(pattern) => {
-                        Pattern::Fixed(regex::compile_iregexp(&pattern, whole).map(Box::new))
+                        let regex = regex::compile_iregexp(&pattern, whole)
+                            .map_err(|fault| self.too_large(fault.message))?;
+                        Pattern::Fixed(regex.map(Box::new))
                     }
                     found => Pattern::Found(found),
                 };

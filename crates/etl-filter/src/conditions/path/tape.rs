@@ -24,7 +24,25 @@ pub(in crate::conditions) struct Tape {
     open: Vec<usize>,
 }
 
+/// Entries for which room is kept from payload to payload: some hundred kilobytes.
+const MOST_KEPT: usize = 4096;
+
 impl Tape {
+    /// Gives back the room that a large payload took, which can be thirty times the payload's.
+    pub fn release(&mut self) {
+        if self.entries.capacity() > MOST_KEPT {
+            self.entries = Vec::new();
+        }
+        if self.open.capacity() > MOST_KEPT {
+            self.open = Vec::new();
+        }
+    }
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>() + self.open.capacity() * size_of::<usize>()
+    }
+
     /// Lays out `payload`, which must be one JSON value and nothing else.
     pub fn read(&mut self, payload: &[u8]) -> Result<(), NotJson> {
         self.entries.clear();
@@ -109,5 +127,22 @@ impl Tape {
             at = self.entries[child].next;
             Some(child)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_of_a_large_payload_is_given_back() {
+        let mut tape = Tape::default();
+        for (depth, kept) in [(10, true), (MOST_KEPT * 2, false)] {
+            let payload = "[".repeat(depth) + &"]".repeat(depth);
+            assert!(tape.read(payload.as_bytes()).is_ok());
+            tape.release();
+            assert_eq!(tape.entries.capacity() > 0, kept);
+            assert_eq!(tape.open.capacity() > 0, kept);
+        }
     }
 }
