@@ -89,3 +89,43 @@ fn evaluating_allocates_nothing_after_warm_up() {
     assert_eq!(allocations() - before, 0);
     assert_eq!(held, warm_up);
 }
+
+#[test]
+fn what_expressions_work_with_goes_from_scratch_to_scratch() {
+    let mut builder = ConditionSetBuilder::new();
+    let group = builder.add(vec![Condition::new(
+        ConditionKind::header("h"),
+        Operator::Matches,
+        r"^(\w+ )+x$",
+    )]);
+    let set = builder.build().unwrap();
+    let record = Record {
+        value: String::new(),
+        header: "ä bc x".to_owned(),
+    };
+    let ask = |scratch: &mut ConditionScratch| {
+        scratch.begin_record(0);
+        let before = allocations();
+        assert!(set.evaluate(group, &record, scratch));
+        allocations() - before
+    };
+    let mut first = ConditionScratch::new();
+    let alone = ask(&mut first);
+    let held = first.memory_bytes();
+    let mut second = ConditionScratch::new();
+    second.take_over(&mut first);
+    assert!(first.memory_bytes() < held / 10, "{}", first.memory_bytes());
+    let warm = ask(&mut second);
+    assert!(warm < alone, "{warm} allocations, and {alone} by itself");
+    assert_eq!(ask(&mut second), 0);
+    // What another set worked with is of no use, and does no harm.
+    let mut builder = ConditionSetBuilder::new();
+    builder.add(vec![
+        Condition::new(ConditionKind::header("h"), Operator::Matches, "a"),
+        Condition::new(ConditionKind::header("h"), Operator::Matches, "ä"),
+    ]);
+    let other = builder.build().unwrap();
+    assert!(!other.evaluate(group, &record, &mut first));
+    second.take_over(&mut first);
+    ask(&mut second);
+}

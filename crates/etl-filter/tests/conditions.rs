@@ -134,7 +134,14 @@ fn what_was_read_is_kept_where_a_payload_changed_behind_it() {
     let cases = [
         (r#"{"a":1,"b":2}"#, r#"{"a":1,"b":7}"#, true, 1),
         (r#"{"a":1,"b":2}"#, r#"{"a":1,"#, true, 1),
+        (r#"{"a":1}"#, r#"{"a":1,"b":7}"#, true, 1),
+        (r#"{"a":1 "#, r#"{"a":1]"#, true, 1),
+        (r#"{"a":1}"#, r#"{"a":1.0}"#, true, 2),
         (r#"{"a":1,"b":2}"#, r#"{"a":1"#, false, 2),
+        (r#"{"a":"1"}"#, r#"{"a":"1""#, false, 1),
+        (r#"{"a":{}}"#, r#"{"a":{}"#, false, 1),
+        (r#"{"a":"1"}"#, r#"{"a":"1"#, false, 2),
+        (r#"{"b":1}"#, r#"{"b":1}}"#, false, 1),
         (r#"{"a":1,"b":2}"#, r#"{"a":12"b":2}"#, false, 2),
         (r#"{"a":1,"b":2}"#, r#"{"a":3,"b":2}"#, false, 2),
         (r#"{"b":1}"#, r#"{"b":1,"a":1}"#, true, 2),
@@ -392,6 +399,132 @@ fn a_query_that_never_ends_is_given_up() {
 }
 
 #[test]
+fn nothing_that_is_long_is_a_way_around_the_budget() {
+    if cfg!(miri) {
+        return;
+    }
+    let list = |count: usize, item: &str| format!("[{}]", vec![item; count].join(","));
+    let text = format!("\"{}\"", "x".repeat(2_000));
+    let escaped = format!("\"\\u0078{}\"", "x".repeat(2_000));
+    let number = "1".repeat(2_000);
+    let numbers = list(300, "7").replacen("]", ",8]", 1);
+    let cases = [
+        // Everything is compared with everything: texts, what they hold, numbers, lists, members.
+        ("$[?$[?length(@) == 1]]", list(500, &text)),
+        ("$[?$[?@ == 'y']]", list(500, &escaped)),
+        ("$[?$[?search(@, 'y')]]", list(500, &text)),
+        ("$[?$[?@ < 0]]", list(500, &number)),
+        (
+            "$[?$[?@ == $[300]]]",
+            format!(
+                "{},{numbers}]",
+                list(300, &list(301, "7")).trim_end_matches(']').to_owned() + "]"
+            ),
+        ),
+        // What a slice passes over.
+        ("$[?$[1::100000].x]", list(3_000, "0")),
+        // Selectors and terms that select nothing.
+        (
+            &format!("$..[{}]", ["0"; 1_000].join(",")),
+            format!("{}0{}", "{\"a\":".repeat(6_000), "}".repeat(6_000)),
+        ),
+        (
+            &format!("$[?{}]", ["1==2"; 500].join("||")),
+            list(12_000, "0"),
+        ),
+    ];
+    for (path, value) in cases {
+        let (set, group) = one(payload(path, Operator::Equals, "nowhere"));
+        let mut scratch = ConditionScratch::new();
+        scratch.begin_record(0);
+        assert!(!set.evaluate(group, &json(&value), &mut scratch));
+        let counts = scratch.counts();
+        assert_eq!((counts.not_json, counts.abandoned), (0, 1), "{path:.60}");
+    }
+}
+
+#[test]
+fn patterns_from_a_payload_are_small() {
+    let record = |pattern: &str| json(&format!(r#"[{{"text": "aaa", "pattern": "{pattern}"}}]"#));
+    let condition = payload("$[?match(@.text, @.pattern)].text", Operator::Equals, "aaa");
+    for (pattern, expected) in [
+        ("a+".to_owned(), true),
+        (r"\\p{L}+".to_owned(), true),
+        (format!("{}a+", "b?".repeat(127)), true),
+        (format!("{}aa+", "b?".repeat(127)), false),
+        ("a{1,99}{1,99}{1,99}".to_owned(), false),
+        ("(".to_owned(), false),
+    ] {
+        assert_eq!(
+            holds(condition.clone(), &record(&pattern)),
+            expected,
+            "{pattern}"
+        );
+    }
+}
+
+#[test]
+fn names_and_trees_are_compared_by_what_they_say() {
+    let value = r#"[
+        {"\u0061": {"b\n": [1, "x", {"\ud834\udd1e": null}], "c": true}},
+        {"a": {"c": true, "b\u000a": [1.0, "\u0078", {"𝄞": null}]}},
+        {"a": {"c": true, "b\n": [1, "x", {"𝄞": 0}]}},
+        {"a": {"c": true, "b\n": [1, "x"]}},
+        {"a": {"d": true, "b\n": [1, "x", {"𝄞": null}]}}
+    ]"#;
+    for (path, count) in [
+        ("$[?@.a == $[0].a]", 2),
+        ("$[?@ == $[0]]", 2),
+        ("$[?@.a != $[0]['a']]", 3),
+        ("$[?@.a['b\\n'] == $[2].a['b\\n']]", 1),
+        ("$[?@.a['b\\n'][2]['𝄞'] == null]", 3),
+        ("$[?@['aa'] || @['']]", 0),
+    ] {
+        let (set, group) = one(payload(path, Operator::NotEquals, "x"));
+        let evidence = set.explain(group, &json(value), 0).conditions()[0]
+            .evidence()
+            .clone();
+        let found = match evidence {
+            Evidence::Missing => 0,
+            Evidence::Value(_) => 1,
+            Evidence::Values { count, .. } => count,
+            other => panic!("{path}: {other}"),
+        };
+        assert_eq!(found, count, "{path}");
+    }
+}
+
+#[test]
+fn a_scratch_that_was_told_of_a_change_before_a_record_knows_nothing() {
+    let record = Record {
+        value: "xyz".to_owned(),
+        timestamp: Some(-5),
+        headers: vec![("h", b"x")],
+        ..Record::default()
+    };
+    let changes: [fn(&mut ConditionScratch); 4] = [
+        |_| {},
+        ConditionScratch::headers_changed,
+        ConditionScratch::payload_changed,
+        ConditionScratch::timestamp_changed,
+    ];
+    for change in changes {
+        for condition in [
+            Condition::new(ConditionKind::MessageSize, Operator::Equals, 3),
+            Condition::new(ConditionKind::MessageAge, Operator::Equals, 5),
+            header(Operator::Equals, "x"),
+            payload("$.a", Operator::NotEquals, 1),
+            payload("$.*", Operator::NotEquals, 1),
+        ] {
+            let (set, group) = one(condition.clone());
+            let mut scratch = ConditionScratch::new();
+            change(&mut scratch);
+            assert!(set.evaluate(group, &record, &mut scratch), "{condition}");
+        }
+    }
+}
+
+#[test]
 fn every_problem_is_reported_with_its_place() {
     let mut builder = ConditionSetBuilder::new();
     builder.add(vec![payload("$.fine", Operator::Equals, 1)]);
@@ -407,6 +540,9 @@ fn every_problem_is_reported_with_its_place() {
         payload(&format!("${}", ".a".repeat(300)), Operator::Equals, 1),
         payload(&format!("${}", "[?@".repeat(300)), Operator::Equals, 1),
         payload("$.a", Operator::Matches, "a".repeat(5000)),
+        payload("$.a", Operator::Matches, "[ab]*a[ab]{4000}c"),
+        payload("$[?@ && search(@.a, 'a[ab]{4000}c')]", Operator::Equals, 1),
+        payload("$[?match(@.a, '.{9999}{9999}')]", Operator::Equals, 1),
     ]);
     let error = builder.build().unwrap_err();
     let problems = error.problems();
@@ -416,7 +552,7 @@ fn every_problem_is_reported_with_its_place() {
         kinds,
         [
             Path, Regex, TooLarge, Constant, Constant, Constant, Constant, TooLarge, TooLarge,
-            TooLarge, TooLarge
+            TooLarge, TooLarge, TooLarge, TooLarge, TooLarge
         ]
     );
     assert!(

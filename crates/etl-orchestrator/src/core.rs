@@ -101,6 +101,8 @@ pub(crate) const MAX_SCRATCHES: usize = 256;
 pub(crate) struct Conditions {
     scratches: Vec<ConditionScratch>,
     used: usize,
+    /// Which of them has what regular expressions work with.
+    equipped: usize,
     unix_ms: i64,
 }
 
@@ -174,6 +176,11 @@ impl Conditions {
             self.scratches[index].begin_record(self.unix_ms);
             index as u32
         }) as usize;
+        // A lane asks about one record at a time, so one set of it is enough for all.
+        if let Ok([before, now]) = self.scratches.get_disjoint_mut([self.equipped, index]) {
+            now.take_over(before);
+            self.equipped = index;
+        }
         let scratch = &mut self.scratches[index];
         if index == MAX_SCRATCHES {
             scratch.begin_record(self.unix_ms);
@@ -209,6 +216,58 @@ mod tests {
 
     use super::*;
     use crate::stats::StatsHub;
+
+    #[test]
+    fn records_of_a_batch_share_what_expressions_work_with() {
+        use etl_filter::conditions::{
+            Condition, ConditionKind, ConditionSetBuilder, Operator, RecordView,
+        };
+        struct Payload(String);
+        impl RecordView for Payload {
+            fn header(&self, _: &str) -> Option<&[u8]> {
+                None
+            }
+            fn value(&self) -> &[u8] {
+                self.0.as_bytes()
+            }
+            fn length(&self) -> usize {
+                self.0.len()
+            }
+            fn timestamp(&self) -> Option<i64> {
+                None
+            }
+        }
+        let mut builder = ConditionSetBuilder::new();
+        let pattern = r"^(\w+ )+\w+\.$";
+        let group = builder.add(vec![Condition::new(
+            ConditionKind::payload("$.text"),
+            Operator::Matches,
+            pattern,
+        )]);
+        let set = builder.build().expect("the condition is sound");
+        let mut conditions = Conditions::default();
+        let mut taken = [0, 0];
+        for (taken, records) in taken.iter_mut().zip([1, MAX_SCRATCHES + 5]) {
+            conditions.begin(0, &TotalCounters::default());
+            // Twice, as for two modules.
+            let mut places = vec![None; records];
+            for _ in 0..2 {
+                for (number, place) in places.iter_mut().enumerate() {
+                    let end = if number % 2 == 0 { "." } else { "" };
+                    let record = Payload(format!("{{\"text\": \"ein Wörtchen {number}{end}\"}}"));
+                    let scratch = conditions.scratch(place);
+                    assert_eq!(set.evaluate(group, &record, scratch), number % 2 == 0);
+                }
+            }
+            *taken = conditions
+                .scratches
+                .iter()
+                .map(ConditionScratch::memory_bytes)
+                .sum();
+        }
+        let [one, many] = taken;
+        assert!(many < one * 3, "{one} bytes for a record, {many} for many");
+    }
 
     #[test]
     fn waits_double_up_to_a_cap_and_use_their_whole_range() {

@@ -1,9 +1,8 @@
 //! Compiles the conditions of many modules into one set, sharing what is equal.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use rustc_hash::FxHashMap;
 
 use super::GroupId;
 use super::compare::Test;
@@ -93,13 +92,13 @@ impl ConditionSetBuilder {
 struct Compiler {
     predicates: Vec<Predicate>,
     /// Conditions without their `negate`.
-    known: FxHashMap<Condition, u32>,
+    known: HashMap<Condition, u32>,
     paths: Vec<Box<[Step]>>,
-    known_paths: FxHashMap<Box<[Step]>, u32>,
+    known_paths: HashMap<Box<[Step]>, u32>,
     /// Queries that are not singular paths, by their text.
-    queries: FxHashMap<String, std::sync::Arc<Query>>,
+    queries: HashMap<String, std::sync::Arc<Query>>,
     readers: Vec<Reader>,
-    known_readers: FxHashMap<Box<[u32]>, u32>,
+    known_readers: HashMap<Box<[u32]>, u32>,
     regexes: u32,
 }
 

@@ -50,6 +50,12 @@ impl Nest<'_> {
     }
 }
 
+/// Whether a number or a literal ends before this byte.
+#[inline(always)]
+pub(super) fn is_delimiter(byte: u8) -> bool {
+    matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t')
+}
+
 const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
 const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
 
@@ -188,7 +194,7 @@ impl<'a> Lexer<'a> {
     #[inline(always)]
     fn delimiter(&self, nested: bool) -> Result<(), NotJson> {
         match self.peek() {
-            Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t') => Ok(()),
+            Some(byte) if is_delimiter(byte) => Ok(()),
             None if !nested => Ok(()),
             _ => Err(NotJson),
         }

@@ -8,7 +8,7 @@
 //! that is cut off or garbled later still has it, and what other paths are read beside it makes no difference. So a payload that begins
 //! as the one before, up to where a pass stopped, need not be read again.
 
-use super::lexer::{Lexer, NotJson, Text, unescape};
+use super::lexer::{Lexer, NotJson, Text, is_delimiter, unescape};
 use super::path::Step;
 
 /// Where a path's value lies in the payload.
@@ -81,8 +81,7 @@ impl Reader {
         }
     }
 
-    /// Reads the paths that `readings` does not know in this epoch. Answers how many bytes of the payload were looked at: what they
-    /// are decides what was read, and nothing behind them does. More than there are, where the payload's end decided too.
+    /// Reads the paths that `readings` does not know in this epoch. Answers how many bytes of the payload were read, see [`reads_alike`].
     pub fn read(
         &self,
         payload: &[u8],
@@ -122,9 +121,20 @@ impl Reader {
             }
             return usize::MAX;
         }
-        // A number and a literal end at the byte behind them.
-        pass.lexer.at + 1
+        pass.lexer.at
     }
+}
+
+/// Whether passes that read at most `bytes` of one payload find the same in another: these bytes decide it all, but for a number or a
+/// literal at their end, which wants a delimiter behind it, whichever. Where a payload was not JSON, its end may have decided.
+pub(super) fn reads_alike(bytes: usize, before: &[u8], after: &[u8]) -> bool {
+    let (Some(before), Some((after, behind))) =
+        (before.get(..bytes), after.split_at_checked(bytes))
+    else {
+        return false;
+    };
+    let ends_by_itself = matches!(before.last(), None | Some(b'"' | b'}' | b']'));
+    before == after && (ends_by_itself || behind.first().is_some_and(|byte| is_delimiter(*byte)))
 }
 
 /// Adds the node at `depth` that all of `paths` (sorted) lead through; returns its place.
@@ -232,6 +242,13 @@ pub(super) struct Desk {
     /// A bit for each node of the tree whose member has been met.
     seen: Vec<u64>,
     name: Vec<u8>,
+}
+
+impl Desk {
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        (self.spill.capacity() + self.seen.capacity()) * size_of::<u64>() + self.name.capacity()
+    }
 }
 
 enum Stop {

@@ -3,7 +3,7 @@
 use regex_automata::meta::Cache;
 
 use super::path::Tape;
-use super::reader::{Desk, Reading, Spot};
+use super::reader::{Desk, Reading, Spot, reads_alike};
 
 /// Working memory for evaluating conditions, and what is known of the record at hand.
 ///
@@ -45,7 +45,7 @@ pub struct ConditionScratch {
     pub(super) payload: u64,
     /// Of what singular paths lead to. A payload that changed behind what was read of it leaves this as it is.
     pub(super) fields: u64,
-    /// How many bytes of the payload that depends on, see [`Reader::read`](super::reader::Reader::read).
+    /// How many bytes of the payload were read for that.
     pub(super) looked_at: usize,
     pub(super) time: u64,
     pub(super) now: i64,
@@ -57,9 +57,35 @@ pub struct ConditionScratch {
     pub(super) tape_epoch: u64,
     pub(super) tape_is_json: bool,
     pub(super) text: Vec<u8>,
-    pub(super) caches: Vec<Option<Box<Cache>>>,
+    pub(super) caches: Caches,
     pub(super) counts: ConditionCounts,
 }
+
+/// What the regular expressions of a set work with: tens of kilobytes each, which know nothing of a record.
+#[derive(Debug, Default)]
+pub(super) struct Caches {
+    pub set: u64,
+    pub list: Vec<Option<Box<Cache>>>,
+}
+
+impl Caches {
+    /// Makes room for the expressions of a set.
+    #[cold]
+    pub fn fit(&mut self, set: u64, regexes: usize) {
+        self.set = set;
+        self.list.clear();
+        self.list.resize_with(regexes, || None);
+    }
+
+    fn bytes(&self) -> usize {
+        let caches = self.list.iter().flatten();
+        let caches = caches.map(|cache| size_of::<Cache>() + cache.memory_usage());
+        self.list.capacity() * size_of::<usize>() + caches.sum::<usize>()
+    }
+}
+
+/// An epoch that does not come: half of what a number holds, since an answer stands beside it.
+const NEVER: u64 = u64::MAX >> 1;
 
 /// What evaluating met, since the scratch was made or the counts were last taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,19 +154,33 @@ impl ConditionScratch {
     pub fn payload_replaced(&mut self, before: &[u8], after: &[u8]) {
         let (fields, looked_at) = (self.fields, self.looked_at);
         self.payload_changed();
-        let alike = match (before.get(..looked_at), after.get(..looked_at)) {
-            (Some(before), Some(after)) => before == after,
-            _ => false,
-        };
-        if alike {
+        if reads_alike(looked_at, before, after) {
             (self.fields, self.looked_at) = (fields, looked_at);
         }
+    }
+
+    /// Bytes that it holds.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.answers.capacity() * size_of::<u64>()
+            + self.readings.capacity() * size_of::<Reading>()
+            + self.desk.bytes()
+            + self.tape.bytes()
+            + self.text.capacity()
+            + self.caches.bytes()
+    }
+
+    /// Takes over from another scratch what regular expressions work with, and gives it what this one has. It says nothing of a record,
+    /// and grows to tens of kilobytes for each expression: who has a scratch for each of many records hands it from one to the next.
+    pub fn take_over(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.caches, &mut other.caches);
     }
 
     fn forget_payload(&mut self) {
         self.payload = self.clock;
         self.fields = self.clock;
         self.looked_at = 0;
+        self.tape.release();
     }
 
     /// Headers of the record have been added, set or removed.
@@ -173,26 +213,20 @@ impl ConditionScratch {
         (reading.epoch == self.fields).then_some(reading.spot)
     }
 
-    /// Makes the scratch fit a set. What was known is forgotten, the clock goes on: no old answer can look new.
-    pub(super) fn attach(&mut self, set: u64, predicates: usize, paths: usize, regexes: usize) {
+    /// Makes the scratch fit a set. What was known is forgotten.
+    pub(super) fn attach(&mut self, set: u64, predicates: usize, paths: usize) {
         self.set = set;
         self.answers.clear();
-        self.answers.resize(predicates, 0);
+        self.answers.resize(predicates, NEVER << 1);
         self.readings.clear();
         self.readings.resize(
             paths,
             Reading {
-                epoch: 0,
+                epoch: NEVER,
                 spot: Spot::Undecided,
             },
         );
-        self.caches.clear();
-        self.caches.resize_with(regexes, || None);
-        self.tape_epoch = 0;
+        self.tape_epoch = NEVER;
         self.looked_at = 0;
-        if self.clock == 0 {
-            let now = self.now;
-            self.begin_record(now);
-        }
     }
 }

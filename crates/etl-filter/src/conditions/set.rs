@@ -207,12 +207,10 @@ impl ConditionSet {
     #[inline]
     pub(super) fn attach(&self, scratch: &mut ConditionScratch) {
         if scratch.set != self.id {
-            scratch.attach(
-                self.id,
-                self.predicates.len(),
-                self.paths.len(),
-                self.regexes,
-            );
+            scratch.attach(self.id, self.predicates.len(), self.paths.len());
+        }
+        if scratch.caches.set != self.id {
+            scratch.caches.fit(self.id, self.regexes);
         }
     }
 
@@ -300,7 +298,7 @@ impl ConditionSet {
                 return query_outcome(query, predicate, record.value(), scratch);
             }
         };
-        Outcome::Answer(predicate.test.answer(found, &mut scratch.caches))
+        Outcome::Answer(predicate.test.answer(found, &mut scratch.caches.list))
     }
 
     /// Where a path's value lies, read with all paths of the selection, or of the group, unless it is known.
@@ -366,7 +364,7 @@ fn query_outcome(
         return Outcome::NotJson;
     }
     let evaluation = Evaluation::new(&scratch.tape, payload);
-    let (text, caches) = (&mut scratch.text, &mut scratch.caches);
+    let (text, caches) = (&mut scratch.text, &mut scratch.caches.list);
     let mut best = Outcome::Missing;
     let verdict = evaluation.run(query, &mut |node| {
         let json = evaluation.text(node);
