@@ -298,6 +298,16 @@ fn damaged(mut bytes: Vec<u8>, (change, place, byte): Damage) -> Vec<u8> {
             bytes.splice(at..at, odd[usize::from(byte) % 4].iter().copied());
         }
         6 => drop(bytes.splice(0..0, "\u{feff}".bytes())),
+        // Where a value ends: what is behind a number decides whether it is one.
+        7 | 8 => {
+            let rest = bytes[at..].iter();
+            let end = at + rest.take_while(|byte| !b",}]".contains(byte)).count();
+            if change == 7 {
+                bytes.truncate(end);
+            } else {
+                bytes.insert(end, byte);
+            }
+        }
         _ => {}
     }
     bytes

@@ -97,7 +97,13 @@ impl Written {
             .strip_prefix('-')
             .map_or((false, whole), |whole| (true, whole));
         // Beyond this nothing but zero is left, and zero needs no shifting.
-        let exponent: i32 = exponent.parse().unwrap_or(0).clamp(-2000, 2000);
+        // One that does not fit is as far away as any beyond these.
+        let beyond = if exponent.starts_with('-') {
+            -2000
+        } else {
+            2000
+        };
+        let exponent: i32 = exponent.parse().unwrap_or(beyond).clamp(-2000, 2000);
         let (mut whole, mut fraction) = (whole.to_owned(), fraction.to_owned());
         for _ in 0..exponent {
             if fraction.is_empty() {
