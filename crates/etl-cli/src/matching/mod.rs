@@ -2,6 +2,7 @@
 
 mod arguments;
 mod document;
+mod places;
 mod reading;
 mod rules;
 mod stats;
@@ -26,7 +27,7 @@ const MAX_TOPIC_BYTES: usize = 1024 * 1024;
 
 /// Runs the command.
 pub fn match_topics(options: &MatchOptions) -> Result<(), Exit> {
-    let text = fs::read_to_string(&options.rules).map_err(|error| {
+    let text = fs::read(&options.rules).map_err(|error| {
         Exit::failed(format_args!(
             "cannot read {}: {error}",
             options.rules.display()
@@ -84,9 +85,19 @@ fn compile(rules: &Rules, mut problems: Vec<Problem>) -> Result<RuleSet, Vec<Pro
     for rule in &rules.rules {
         builder.add(rule.clone());
     }
-    problems.extend(builder.check().iter().map(|error| rules.problem(error)));
+    let first = if problems.is_empty() {
+        match builder.build() {
+            Ok(set) => return Ok(set),
+            Err(error) => Some(error),
+        }
+    } else {
+        None
+    };
+    // Building stops at the first that is wrong. What only the whole is over, checking does not find.
+    let wrong = builder.check();
+    problems.extend(wrong.iter().map(|error| rules.problem(error)));
     if problems.is_empty() {
-        return builder.build().map_err(|error| vec![rules.problem(&error)]);
+        problems.extend(first.map(|error| rules.problem(&error)));
     }
     rules::in_file_order(&mut problems);
     Err(problems)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use etl_filter::{Kind, Rule, TopicFilter};
 
 use super::document::{Entry, Format, Node, Value};
-use super::rules::{Rules, position};
+use super::rules::Rules;
 
 /// Something that is wrong, and where.
 pub struct Wrong {
@@ -191,7 +191,7 @@ impl Reader {
             {
                 self.rule = Some(id.clone());
                 if let Some(first) = seen.insert(id, *at) {
-                    let line = position(&rules.text, first).0;
+                    let line = rules.places.position(first).0;
                     self.wrong(*at, format!("its id is taken by the rule in line {line}"));
                 }
             }

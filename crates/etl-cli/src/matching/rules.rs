@@ -5,11 +5,13 @@
 
 use std::fmt;
 use std::path::Path;
+use std::string::FromUtf8Error;
 
 use etl_filter::Rule;
 use serde_json::json;
 
 use super::document::Format;
+use super::places::Places;
 use super::reading::Reader;
 
 /// Rules, with what is needed to say where one of them stands.
@@ -21,7 +23,7 @@ pub struct Rules {
     pub(super) patterns: Vec<Vec<usize>>,
     pub(super) id_places: Vec<usize>,
     file: String,
-    pub(super) text: String,
+    pub(super) places: Places,
 }
 
 /// One thing that is wrong with a rules file.
@@ -88,22 +90,20 @@ fn printable(text: &str) -> String {
 
 /// Reads a rules file, and says all that is wrong with its form. The rules are of use only if nothing is; otherwise they are there so that it
 /// shows whether the patterns that could be read can be compiled.
-pub fn read(path: &Path, mut text: String) -> (Rules, Vec<Problem>) {
+pub fn read(path: &Path, text: Vec<u8>) -> (Rules, Vec<Problem>) {
+    let mut text = match String::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => return not_text(path, &error),
+    };
     // Some editors mark a file as Unicode with a character that neither format knows.
     if text.starts_with('\u{feff}') {
         text.drain(..'\u{feff}'.len_utf8());
     }
-    let mut rules = Rules {
-        ids: Vec::new(),
-        rules: Vec::new(),
-        patterns: Vec::new(),
-        id_places: Vec::new(),
-        file: path.display().to_string(),
-        text,
-    };
-    let format = Format::of(path, &rules.text);
+    let mut rules = Rules::none(path, text);
+    let text = rules.places.text();
+    let format = Format::of(path, text);
     let mut reader = Reader::new(format);
-    match format.parse(&rules.text) {
+    match format.parse(text) {
         Ok(document) => reader.document(&document, &mut rules),
         Err(wrong) => {
             for (at, message) in wrong {
@@ -113,7 +113,7 @@ pub fn read(path: &Path, mut text: String) -> (Rules, Vec<Problem>) {
     }
     let problems = reader.into_wrong().into_iter().map(|wrong| Problem {
         file: rules.file.clone(),
-        position: Some(position(&rules.text, wrong.at)),
+        position: Some(rules.places.position(wrong.at)),
         rule: wrong.rule,
         message: wrong.message,
         pattern: None,
@@ -122,12 +122,42 @@ pub fn read(path: &Path, mut text: String) -> (Rules, Vec<Problem>) {
     (rules, problems)
 }
 
+/// What is said of a file that is not UTF-8, which both formats are.
+fn not_text(path: &Path, error: &FromUtf8Error) -> (Rules, Vec<Problem>) {
+    let wrong = error.utf8_error().valid_up_to();
+    let before = String::from_utf8_lossy(&error.as_bytes()[..wrong]).into_owned();
+    let rules = Rules::none(path, before);
+    let problem = Problem {
+        file: rules.file.clone(),
+        position: Some(rules.places.position(wrong)),
+        rule: None,
+        message: format!(
+            "the file is not UTF-8 text: the byte 0x{:02X} is no part of a character",
+            error.as_bytes().get(wrong).copied().unwrap_or_default()
+        ),
+        pattern: None,
+    };
+    (rules, vec![problem])
+}
+
 /// Brings problems that were found one after the other into the order of the file.
 pub fn in_file_order(problems: &mut [Problem]) {
     problems.sort_by_key(|problem| problem.position);
 }
 
 impl Rules {
+    /// A file of which no rule has been read yet.
+    fn none(path: &Path, text: String) -> Self {
+        Self {
+            ids: Vec::new(),
+            rules: Vec::new(),
+            patterns: Vec::new(),
+            id_places: Vec::new(),
+            file: path.display().to_string(),
+            places: Places::new(text),
+        }
+    }
+
     /// What the compiler says about a rule, with its place in the file.
     pub fn problem(&self, error: &etl_filter::BuildError) -> Problem {
         let rule = error.rule().index();
@@ -138,20 +168,10 @@ impl Rules {
         let pattern = error.filter().map(|filter| filter.pattern().to_owned());
         Problem {
             file: self.file.clone(),
-            position: Some(position(&self.text, *offset)),
+            position: Some(self.places.position(*offset)),
             rule: Some(self.ids[rule].clone()),
             message: error.message().to_owned(),
             pattern: pattern.zip(error.position()),
         }
     }
-}
-
-/// Line and column, from 1, columns in characters.
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..text.floor_char_boundary(offset)];
-    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[line_start..].chars().count() + 1,
-    )
 }

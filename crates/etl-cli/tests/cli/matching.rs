@@ -399,6 +399,20 @@ filters = [{ filter_type = "Nats", pattern = "a..b" }]
 }
 
 #[test]
+fn a_rules_file_is_text() {
+    let desk = Desk::new();
+    desk.put(
+        "rules.toml",
+        b"[[rules]]\nid = \"\xc3\xa9\xff\"\n".as_slice(),
+    );
+    desk.etl(&["match", "--rules", "rules.toml"])
+        .ends_with(78)
+        .complains(&[
+            "rules.toml:2:8: the file is not UTF-8 text: the byte 0xFF is no part of a character",
+        ]);
+}
+
+#[test]
 fn files_that_cannot_be_read() {
     let desk = Desk::new();
     desk.etl(&["match", "--rules", "rules.toml"])
