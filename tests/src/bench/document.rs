@@ -49,10 +49,7 @@ impl Circumstances {
 
 fn commit() -> Option<String> {
     let git = |arguments: &[&str]| {
-        let output = Command::new("git")
-            .args(arguments)
-            .output()
-            .ok()?;
+        let output = Command::new("git").args(arguments).output().ok()?;
         output
             .status
             .success()
