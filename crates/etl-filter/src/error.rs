@@ -12,8 +12,8 @@ pub enum BuildErrorKind {
     InvalidPattern,
     /// The pattern is longer than [`Limits::pattern_bytes`](crate::Limits::pattern_bytes).
     PatternTooLong,
-    /// The regular expression takes more than [`Limits::regex_bytes`](crate::Limits::regex_bytes), or runs more threads than
-    /// [`Limits::regex_steps`](crate::Limits::regex_steps).
+    /// The regular expression takes more than [`Limits::regex_bytes`](crate::Limits::regex_bytes), or can take more steps a
+    /// character than [`Limits::regex_steps`](crate::Limits::regex_steps).
     RegexTooLarge,
     /// Any, all and not nest deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     NestedTooDeeply,

@@ -444,6 +444,38 @@ fn nothing_that_is_long_is_a_way_around_the_budget() {
 }
 
 #[test]
+fn expressions_count_against_the_memory_of_the_set() {
+    let mut builder = ConditionSetBuilder::new();
+    builder.regex_bytes(1 << 20);
+    // Some of them in filters, and one of them many times.
+    for number in 0..1_000 {
+        builder.add(vec![
+            match number % 2 {
+                0 => payload("$.a", Operator::Matches, format!("^\\w+-{number}$")),
+                _ => payload(
+                    &format!("$[?!(1 == count($[?@ || match(@, '\\\\w-{number}')]))]"),
+                    Operator::Equals,
+                    1,
+                ),
+            },
+            payload("$.b", Operator::Matches, r"^\w+$"),
+        ]);
+    }
+    let error = builder.build().unwrap_err();
+    let [problem] = error.problems() else {
+        panic!("{error}")
+    };
+    assert_eq!(problem.kind(), ProblemKind::TooLarge);
+    assert!((2..100).contains(&problem.group().index()), "{problem}");
+    let mut builder = ConditionSetBuilder::new();
+    builder.regex_bytes(1 << 20);
+    for _ in 0..1_000 {
+        builder.add(vec![payload("$.b", Operator::Matches, r"^\w+$")]);
+    }
+    builder.build().unwrap();
+}
+
+#[test]
 fn patterns_from_a_payload_are_small() {
     let record = |pattern: &str| json(&format!(r#"[{{"text": "aaa", "pattern": "{pattern}"}}]"#));
     let condition = payload("$[?match(@.text, @.pattern)].text", Operator::Equals, "aaa");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::GroupId;
 use super::compare::Test;
 use super::condition::{Condition, ConditionKind, Operator};
-use super::error::{BuildError, Fault, Problem};
+use super::error::{BuildError, Fault, Problem, ProblemKind};
 use super::path::{self, Query, Step};
 use super::reader::Reader;
 use super::set::{ConditionSet, Group, Predicate, Target, Term};
@@ -26,9 +26,19 @@ use super::set::{ConditionSet, Group, Predicate, Target, Term};
 /// # let _ = alerts;
 /// # Ok::<(), etl_filter::conditions::BuildError>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ConditionSetBuilder {
     groups: Vec<Vec<Condition>>,
+    regex_bytes: usize,
+}
+
+impl Default for ConditionSetBuilder {
+    fn default() -> Self {
+        Self {
+            groups: Vec::new(),
+            regex_bytes: 1 << 30,
+        }
+    }
 }
 
 impl ConditionSetBuilder {
@@ -36,6 +46,12 @@ impl ConditionSetBuilder {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets how many bytes the regular expressions of all conditions may take together: 1 GiB, if this is not called.
+    pub fn regex_bytes(&mut self, bytes: usize) -> &mut Self {
+        self.regex_bytes = bytes;
+        self
     }
 
     /// Adds a group; without conditions it always holds.
@@ -49,13 +65,17 @@ impl ConditionSetBuilder {
     /// # Errors
     ///
     /// Names every condition that cannot be compiled: its path or regular expression is wrong or too large, or its constant
-    /// is of a type that its operator or field can never meet.
+    /// is of a type that its operator or field can never meet. Nothing is looked at behind the one that brings the regular expressions of all
+    /// over what they may take.
     pub fn build(self) -> Result<ConditionSet, BuildError> {
         static SETS: AtomicU64 = AtomicU64::new(1);
-        let mut compiler = Compiler::default();
+        let mut compiler = Compiler {
+            most_regex_bytes: self.regex_bytes,
+            ..Compiler::default()
+        };
         let mut groups = Vec::with_capacity(self.groups.len());
         let mut problems = Vec::new();
-        for (number, conditions) in self.groups.into_iter().enumerate() {
+        'groups: for (number, conditions) in self.groups.into_iter().enumerate() {
             let mut terms = Vec::with_capacity(conditions.len());
             for (place, condition) in conditions.into_iter().enumerate() {
                 let negate = condition.negate;
@@ -70,6 +90,9 @@ impl ConditionSetBuilder {
                         condition: place,
                         fault,
                     }),
+                }
+                if compiler.regex_bytes > compiler.most_regex_bytes {
+                    break 'groups;
                 }
             }
             groups.push(compiler.group(terms));
@@ -100,9 +123,24 @@ struct Compiler {
     readers: Vec<Reader>,
     known_readers: HashMap<Box<[u32]>, u32>,
     regexes: u32,
+    regex_bytes: usize,
+    most_regex_bytes: usize,
 }
 
 impl Compiler {
+    /// Counts what the regular expressions of a condition take.
+    fn take(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.regex_bytes += bytes;
+        let (all, most) = (self.regex_bytes, self.most_regex_bytes);
+        if all <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "with this one the regular expressions of all conditions take {all} bytes or more, and {most} are allowed"
+        );
+        Err(Fault::new(ProblemKind::TooLarge, message))
+    }
+
     fn predicate(&mut self, condition: Condition) -> Result<u32, Fault> {
         let condition = Condition {
             negate: false,
@@ -123,6 +161,7 @@ impl Compiler {
             &condition.value,
             &mut self.regexes,
         )?;
+        self.take(test.regex_bytes())?;
         let predicate = self.predicates.len() as u32;
         let not_equals = condition.operator == Operator::NotEquals;
         self.predicates.push(Predicate {
@@ -140,6 +179,7 @@ impl Compiler {
             return Ok(Target::Query(query.clone()));
         }
         let query = path::parse(jsonpath)?;
+        self.take(query.regex_bytes())?;
         let Some(steps) = query.steps() else {
             let query = std::sync::Arc::new(query);
             self.queries.insert(jsonpath.to_owned(), query.clone());

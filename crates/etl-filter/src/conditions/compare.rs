@@ -128,6 +128,14 @@ impl Test {
         })
     }
 
+    /// Bytes that its regular expression takes.
+    pub fn regex_bytes(&self) -> usize {
+        match self {
+            Test::Matches(regex, _) => regex.memory_usage(),
+            _ => 0,
+        }
+    }
+
     #[inline]
     pub fn answer(&self, found: Found<'_>, caches: &mut [Option<Box<Cache>>]) -> Answer {
         match self {

@@ -88,7 +88,8 @@
 //!
 //! Reading is linear in the bytes up to the last wanted value. `Matches` is linear in the text; patterns have at most 4 KiB,
 //! compile to at most 1 MiB, and can take at most the steps a character that [`Limits::regex_steps`](crate::Limits::regex_steps) allows topic rules by
-//! default: some 3 µs a byte for the heaviest (`a[ab]{300}c` on a random text of `a` and `b`). Once a scratch has grown to its size nothing is
+//! default: some 3 µs a byte for the heaviest (`a[ab]{300}c` on a random text of `a` and `b`). All expressions of a set take at most 1 GiB, if
+//! [`regex_bytes`](ConditionSetBuilder::regex_bytes) does not say otherwise. Once a scratch has grown to its size nothing is
 //! allocated, but by queries that are not singular, whose room is given back when a large payload is done with.
 mod builder;
 mod compare;

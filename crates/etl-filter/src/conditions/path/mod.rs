@@ -93,6 +93,52 @@ pub(super) enum Comparable {
     Value(FilterQuery),
 }
 
+impl Query {
+    /// Bytes that the regular expressions of its filters take.
+    pub fn regex_bytes(&self) -> usize {
+        let selectors = self.segments.iter().flat_map(|segment| {
+            let (Segment::Child(selectors) | Segment::Descendant(selectors)) = segment;
+            selectors
+        });
+        selectors
+            .map(|selector| match selector {
+                Selector::Filter(logical) => logical.regex_bytes(),
+                _ => 0,
+            })
+            .sum()
+    }
+}
+
+impl Logical {
+    fn regex_bytes(&self) -> usize {
+        match self {
+            Logical::Or(terms) | Logical::And(terms) => terms.iter().map(Self::regex_bytes).sum(),
+            Logical::Not(term) => term.regex_bytes(),
+            Logical::Exists(query) => query.query.regex_bytes(),
+            Logical::Compare(left, _, right) => left.regex_bytes() + right.regex_bytes(),
+            Logical::Regex { text, pattern, .. } => {
+                let pattern = match pattern {
+                    Pattern::Fixed(regex) => regex.as_ref().map_or(0, |regex| regex.memory_usage()),
+                    Pattern::Found(comparable) => comparable.regex_bytes(),
+                };
+                text.regex_bytes() + pattern
+            }
+        }
+    }
+}
+
+impl Comparable {
+    fn regex_bytes(&self) -> usize {
+        match self {
+            Comparable::Node(query) | Comparable::Count(query) | Comparable::Value(query) => {
+                query.query.regex_bytes()
+            }
+            Comparable::Length(of) => of.regex_bytes(),
+            _ => 0,
+        }
+    }
+}
+
 /// A step of a singular path that the one-pass reader takes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Step {
