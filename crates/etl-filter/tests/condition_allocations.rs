@@ -96,7 +96,7 @@ fn what_expressions_work_with_goes_from_scratch_to_scratch() {
     let group = builder.add(vec![Condition::new(
         ConditionKind::header("h"),
         Operator::Matches,
-        r"^(\w+ )+x$",
+        "([a-zä]+ )+x$",
     )]);
     let set = builder.build().unwrap();
     let record = Record {
