@@ -28,14 +28,31 @@ pub(crate) struct Member<'a> {
 impl<'a> Json<'a> {
     /// Checks a whole document.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let mut scanner = Scanner { bytes, at: 0 };
-        scanner.space();
-        let start = scanner.at;
-        scanner.value(0)?;
+        Self::parsed(bytes, |scanner, _| scanner.value(0)).map(|(json, ())| json)
+    }
+
+    /// Checks a whole document, and finds its members in the same pass: none for anything but an object.
+    pub(crate) fn parse_members(bytes: &'a [u8]) -> Option<(Self, Vec<Member<'a>>)> {
+        Self::parsed(bytes, |scanner, text| match scanner.peek()? {
+            b'{' => scanner.members(text),
+            _ => scanner.value(0).map(|()| Vec::new()),
+        })
+    }
+
+    /// Reads the value of a whole document, given from its first byte on.
+    fn parsed<T>(
+        bytes: &'a [u8],
+        value: impl FnOnce(&mut Scanner<'a>, &'a str) -> Option<T>,
+    ) -> Option<(Self, T)> {
+        let text = std::str::from_utf8(bytes).ok()?.trim_start_matches(SPACE);
+        let mut scanner = Scanner {
+            bytes: text.as_bytes(),
+            at: 0,
+        };
+        let found = value(&mut scanner, text)?;
         let end = scanner.at;
         scanner.space();
-        (scanner.at == bytes.len()).then(|| Self(&text[start..end]))
+        (scanner.at == text.len()).then(|| (Self(&text[..end]), found))
     }
 
     pub(crate) fn text(self) -> &'a str {
@@ -52,38 +69,15 @@ impl<'a> Json<'a> {
 
     /// The members in order. Empty for anything but an object.
     pub(crate) fn members(self) -> Vec<Member<'a>> {
-        let mut members = Vec::new();
         if !self.is_object() {
-            return members;
+            return Vec::new();
         }
         let mut scanner = Scanner {
             bytes: self.0.as_bytes(),
-            at: 1,
+            at: 0,
         };
-        loop {
-            scanner.space();
-            let key_start = scanner.at;
-            // The text was checked, so that both only fail at the closing brace.
-            if scanner.string().is_none() {
-                return members;
-            }
-            let key_end = scanner.at;
-            scanner.space();
-            scanner.at += 1;
-            scanner.space();
-            let start = scanner.at;
-            if scanner.value(0).is_none() {
-                return members;
-            }
-            members.push(Member {
-                key: unescape(&self.0[key_start..key_end]),
-                key_text: &self.0[key_start..key_end],
-                span: key_start..scanner.at,
-                value: Self(&self.0[start..scanner.at]),
-            });
-            scanner.space();
-            scanner.at += 1;
-        }
+        // The text was checked.
+        scanner.members(self.0).unwrap_or_default()
     }
 
     fn elements(self) -> Vec<Self> {
@@ -181,12 +175,60 @@ fn flush(units: &mut Vec<u16>, text: &mut String) {
     );
 }
 
+/// White space between tokens.
+const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
+const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// A high bit at the first `"`, `\` or control character among the eight bytes, and none before it.
+#[inline]
+fn string_marks(word: u64) -> u64 {
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    let quote = quote.wrapping_sub(ONES) & !quote;
+    let backslash = backslash.wrapping_sub(ONES) & !backslash;
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    (quote | backslash | control) & HIGHS
+}
+
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    /// The members of an object, at its brace. `text` is what is scanned.
+    fn members(&mut self, text: &'a str) -> Option<Vec<Member<'a>>> {
+        let mut members = Vec::with_capacity(16);
+        self.list(b'}', |scanner| {
+            let start = scanner.at;
+            let key_text = scanner.name(text)?;
+            let value = scanner.at;
+            scanner.value(1)?;
+            members.push(Member {
+                key: unescape(key_text),
+                key_text,
+                span: start..scanner.at,
+                value: Json(&text[value..scanner.at]),
+            });
+            Some(())
+        })?;
+        Some(members)
+    }
+
+    /// A name with its quotes, and the colon behind it.
+    #[inline]
+    fn name(&mut self, text: &'a str) -> Option<&'a str> {
+        let start = self.at;
+        self.string()?;
+        let end = self.at;
+        self.space();
+        self.expect(b':')?;
+        self.space();
+        Some(&text[start..end])
+    }
+
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -247,6 +289,13 @@ impl Scanner<'_> {
     fn string(&mut self) -> Option<()> {
         self.expect(b'"')?;
         loop {
+            while let Some(word) = self.bytes[self.at..].first_chunk() {
+                let marks = string_marks(u64::from_le_bytes(*word));
+                self.at += marks.trailing_zeros() as usize / 8;
+                if marks != 0 {
+                    break;
+                }
+            }
             let byte = self.peek()?;
             self.at += 1;
             match byte {
@@ -340,6 +389,43 @@ mod tests {
             );
         }
         assert!(Json::parse(b"\"\xff\"").is_none());
+    }
+
+    #[test]
+    fn sees_every_mark_of_a_string_wherever_it_stands() {
+        for length in 0..20 {
+            for at in 0..=length {
+                for mark in [
+                    "",
+                    "\"",
+                    "\\",
+                    "\\n",
+                    "\u{1}",
+                    "\u{1f}",
+                    " ",
+                    "\u{7f}",
+                    "é",
+                    "\u{1d11e}",
+                ] {
+                    let mut inside = "é#".repeat(length);
+                    inside.insert_str(
+                        at,
+                        if inside.is_char_boundary(at) {
+                            mark
+                        } else {
+                            continue;
+                        },
+                    );
+                    let document = format!("[\"{inside}\"]");
+                    let expected = serde_json::from_str::<serde_json::Value>(&document).is_ok();
+                    assert_eq!(
+                        Json::parse(document.as_bytes()).is_some(),
+                        expected,
+                        "{document}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,12 @@
 
 use std::fmt;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::json::{Json, Member, last_of_each};
+
+/// Up to so many changes are looked through one by one.
+const FEW: usize = 8;
 
 /// Why a patch could not be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +34,8 @@ impl fmt::Display for PatchError {
 /// The document after the patch, or `None` where it changes nothing.
 pub(crate) fn apply(target: &[u8], patch: &[u8]) -> Result<Option<Vec<u8>>, PatchError> {
     let patch = Json::parse(patch).ok_or(PatchError::Patch)?;
-    let target = Json::parse(target).ok_or(PatchError::Target)?;
-    Ok(patched(target, patch).map(String::into_bytes))
+    let (target, members) = Json::parse_members(target).ok_or(PatchError::Target)?;
+    Ok(patched_members(target, &members, patch).map(String::into_bytes))
 }
 
 /// The patch that makes one document of the other, or `None` where none can: one of them is not an object. Both are JSON.
@@ -50,70 +55,75 @@ pub(crate) fn conflict(left: &[u8], right: &[u8]) -> bool {
 }
 
 fn patched(target: Json<'_>, patch: Json<'_>) -> Option<String> {
+    let members = if patch.is_object() {
+        target.members()
+    } else {
+        Vec::new()
+    };
+    patched_members(target, &members, patch)
+}
+
+/// As [`patched`], with the target's members, which only matter where both are objects.
+fn patched_members(target: Json<'_>, members: &[Member<'_>], patch: Json<'_>) -> Option<String> {
     if !patch.is_object() {
         return (!target.same(patch)).then(|| patch.text().to_owned());
     }
     if !target.is_object() {
         return Some(without_nulls(patch));
     }
-    let members = target.members();
     let changes = last_of_each(patch.members());
     // For every change the last member of its key: earlier ones are hidden by it and go.
-    let mut last: Vec<Option<usize>> = vec![None; changes.len()];
-    let find = |member: &Member<'_>| {
-        changes
-            .binary_search_by(|change| change.key.cmp(&member.key))
-            .ok()
-    };
-    let found: Vec<Option<usize>> = members.iter().map(find).collect();
+    let mut last: SmallVec<[Option<usize>; 8]> = smallvec![None; changes.len()];
+    let found: SmallVec<[Option<usize>; 16]> = members
+        .iter()
+        .map(|member| position(&changes, &member.key))
+        .collect();
     for (index, position) in found.iter().enumerate() {
         if let Some(position) = position {
             last[*position] = Some(index);
         }
     }
-    let mut out = String::with_capacity(target.text().len() + patch.text().len());
-    let mut changed = false;
 
     // What stands between two members is kept where both are kept, so that people's formatting survives.
-    let before_first = &target.text()[..members.first().map_or(1, |member| member.span.start)];
-    let after_last = &target.text()[members.last().map_or(1, |member| member.span.end)..];
-    let separator = match members.as_slice() {
-        [first, second, ..] => &target.text()[first.span.end..second.span.start],
+    let text = target.text();
+    let separator = match members {
+        [first, second, ..] => &text[first.span.end..second.span.start],
         _ => ",",
     };
-    out.push_str(before_first);
+    let mut out = String::with_capacity(text.len() + patch.text().len());
+    let mut changed = false;
     let mut written = 0_usize;
-    let mut previous: Option<usize> = None;
-    for (index, member) in members.iter().enumerate() {
+    // Kept, and not copied yet. It is copied at the next change, so that what nothing touches goes in one piece.
+    let mut kept = 0..members.first().map_or(1, |member| member.span.start);
+    let mut is_first_after_gap = false;
+    for (index, (member, position)) in members.iter().zip(found).enumerate() {
         let mut replacement = None;
-        if let Some(position) = found[index] {
+        if let Some(position) = position {
             let value = changes[position].value;
             if last[position] != Some(index) || value.is_null() {
                 changed = true;
+                out.push_str(&text[std::mem::take(&mut kept)]);
+                is_first_after_gap = true;
                 continue;
             }
             replacement = patched(member.value, value);
         }
-        if written > 0 {
-            let adjacent = previous.is_some_and(|previous| previous + 1 == index);
-            out.push_str(if adjacent {
-                &target.text()[members[index - 1].span.end..member.span.start]
-            } else {
-                separator
-            });
-        }
-        let text = &target.text()[member.span.clone()];
-        match replacement {
-            None => out.push_str(text),
-            Some(value) => {
-                changed = true;
-                out.push_str(&text[..text.len() - member.value.text().len()]);
-                out.push_str(&value);
+        if std::mem::take(&mut is_first_after_gap) {
+            if written > 0 {
+                out.push_str(separator);
             }
+            kept.start = member.span.start;
+        }
+        kept.end = member.span.end;
+        if let Some(value) = replacement {
+            changed = true;
+            out.push_str(&text[kept.start..kept.end - member.value.text().len()]);
+            out.push_str(&value);
+            kept.start = kept.end;
         }
         written += 1;
-        previous = Some(index);
     }
+    out.push_str(&text[kept]);
     for (change, last) in changes.iter().zip(last) {
         if last.is_some() || change.value.is_null() {
             continue;
@@ -125,8 +135,19 @@ fn patched(target: Json<'_>, patch: Json<'_>) -> Option<String> {
         push_member(&mut out, patch, change);
         written += 1;
     }
-    out.push_str(after_last);
+    out.push_str(&text[members.last().map_or(1, |member| member.span.end)..]);
     changed.then_some(out)
+}
+
+/// Where the change of a key is, of changes that are sorted.
+fn position(changes: &[Member<'_>], key: &str) -> Option<usize> {
+    if changes.len() <= FEW {
+        // Mostly the lengths differ, which is quicker to see than an order.
+        return changes.iter().position(|change| change.key == key);
+    }
+    changes
+        .binary_search_by(|change| change.key.as_ref().cmp(key))
+        .ok()
 }
 
 /// Marks every member that a later one of the same key hides.
