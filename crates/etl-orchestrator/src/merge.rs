@@ -25,6 +25,8 @@ pub(crate) struct Written {
 #[derive(Clone, Debug, PartialEq)]
 enum ValueWritten {
     Set(Bytes),
+    /// By one merge patch: what it left. What exactly that changed only matters beside what others wrote.
+    Patched(Bytes),
     /// By merge patches alone: the one that makes what the module left of what it saw.
     Patch(Bytes),
 }
@@ -36,15 +38,34 @@ enum HeaderWritten {
     Replaced(Vec<Bytes>),
 }
 
+impl ValueWritten {
+    /// The value that it is, where it is not known only by what changes.
+    fn left(&self) -> Option<&Bytes> {
+        match self {
+            Self::Set(value) | Self::Patched(value) => Some(value),
+            Self::Patch(_) => None,
+        }
+    }
+
+    /// What merge patches came to.
+    fn by_patches(input: &View, after: &Bytes) -> Self {
+        match merge_patch::difference(input.value(), after) {
+            Some(patch) => Self::Patch(patch.into()),
+            None => Self::Set(after.clone()),
+        }
+    }
+}
+
 impl Written {
     /// Compares. `changes` are without emitted records. `None`: nothing changed.
     pub(crate) fn of(input: &View, changes: &[Change]) -> Result<Option<Self>, BadChange> {
         let mut after = input.clone();
-        let mut only_patches = true;
+        let (mut only_patches, mut patches) = (true, 0);
         let mut names: Vec<(Arc<str>, bool)> = Vec::new();
         for change in changes {
             match change {
                 Change::SetValue(_) => only_patches = false,
+                Change::MergePatch(_) => patches += 1,
                 Change::AddHeader(name, _) => touch(&mut names, name, true),
                 Change::SetHeader(name, _) | Change::RemoveHeader(name) => {
                     touch(&mut names, name, false);
@@ -56,17 +77,18 @@ impl Written {
         if after == *input {
             return Ok(None);
         }
-        let patch = if only_patches {
-            merge_patch::difference(input.value(), after.value())
-        } else {
+        let value = if after.value() == input.value() {
             None
-        };
-        let value = match patch {
-            _ if after.value() == input.value() => None,
-            // Patches that took each other back: the text may stand in another order, but nothing else was written.
-            Some(patch) if patch == b"{}" => None,
-            Some(patch) => Some(ValueWritten::Patch(patch.into())),
-            None => Some(ValueWritten::Set(after.value().clone())),
+        } else if !only_patches {
+            Some(ValueWritten::Set(after.value().clone()))
+        } else if patches == 1 {
+            Some(ValueWritten::Patched(after.value().clone()))
+        } else {
+            match ValueWritten::by_patches(input, after.value()) {
+                // Patches that took each other back: the text may stand in another order, but nothing else was written.
+                ValueWritten::Patch(patch) if *patch == *b"{}" => None,
+                written => Some(written),
+            }
         };
         let headers = names.into_iter().filter_map(|(name, only_added)| {
             let before: Vec<Bytes> = input.headers().all(&name).cloned().collect();
@@ -115,7 +137,7 @@ impl Written {
     fn write(&self, view: &mut View, input: &View) {
         match &self.value {
             None => {}
-            Some(ValueWritten::Set(value)) => {
+            Some(ValueWritten::Set(value) | ValueWritten::Patched(value)) => {
                 view.set_value(value.clone());
             }
             Some(ValueWritten::Patch(patch)) => patch_what_it_saw(view, patch, input),
@@ -164,15 +186,14 @@ fn differ<T: PartialEq>(earlier: &Option<T>, later: &Option<T>) -> bool {
 
 fn values_differ(earlier: &ValueWritten, later: &ValueWritten, input: &View) -> bool {
     match (earlier, later) {
-        (ValueWritten::Set(earlier), ValueWritten::Set(later)) => earlier != later,
         (ValueWritten::Patch(earlier), ValueWritten::Patch(later)) => {
             merge_patch::conflict(earlier, later)
         }
-        (ValueWritten::Set(set), ValueWritten::Patch(patch))
-        | (ValueWritten::Patch(patch), ValueWritten::Set(set)) => {
+        (ValueWritten::Patch(patch), set) | (set, ValueWritten::Patch(patch)) => {
             let mut patched = input.clone();
-            patched.patch(patch).is_err() || patched.value() != set
+            patched.patch(patch).is_err() || Some(patched.value()) != set.left()
         }
+        (earlier, later) => earlier.left() != later.left(),
     }
 }
 
@@ -185,7 +206,18 @@ pub(crate) struct Conflict {
 }
 
 /// Writes everything on the stage's input. Answers the number of conflicts, or the first one where `strict`.
-pub(crate) fn merge(view: &mut View, written: &[Written], strict: bool) -> Result<u32, Conflict> {
+pub(crate) fn merge(
+    view: &mut View,
+    written: &mut [Written],
+    strict: bool,
+) -> Result<u32, Conflict> {
+    if written.len() > 1 {
+        for written in &mut *written {
+            if let Some(ValueWritten::Patched(after)) = &written.value {
+                written.value = Some(ValueWritten::by_patches(view, after));
+            }
+        }
+    }
     let mut conflicts = 0;
     for later in 1..written.len() {
         for earlier in 0..later {
@@ -197,7 +229,7 @@ pub(crate) fn merge(view: &mut View, written: &[Written], strict: bool) -> Resul
         }
     }
     let input = view.clone();
-    for written in written {
+    for written in &*written {
         written.write(view, &input);
     }
     Ok(conflicts)
@@ -217,11 +249,11 @@ mod tests {
 
     fn merged(strict: bool, modules: &[Vec<Change>]) -> Result<(Arc<Record>, u32), Conflict> {
         let mut view = input();
-        let written: Vec<Written> = modules
+        let mut written: Vec<Written> = modules
             .iter()
             .filter_map(|changes| Written::of(&view, changes).expect("good changes"))
             .collect();
-        merge(&mut view, &written, strict).map(|conflicts| (view.into_record(), conflicts))
+        merge(&mut view, &mut written, strict).map(|conflicts| (view.into_record(), conflicts))
     }
 
     fn patch(text: &'static str) -> Change {
