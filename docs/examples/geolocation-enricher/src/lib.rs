@@ -18,6 +18,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -43,12 +44,15 @@ impl Default for Settings {
     }
 }
 
+type Addition = Map<String, Value>;
+
 #[derive(Deserialize)]
 #[serde(try_from = "Settings")]
 struct Config {
     ip_header: String,
     field: String,
-    networks: BTreeMap<IpNet, Map<String, Value>>,
+    /// What is added for each: the field, and in it what the table says.
+    networks: BTreeMap<IpNet, Addition>,
     /// The prefix lengths that occur: a lookup costs one search for each.
     lengths: BTreeSet<u8>,
 }
@@ -59,10 +63,11 @@ impl TryFrom<Settings> for Config {
     fn try_from(settings: Settings) -> Result<Self, String> {
         let mut networks = BTreeMap::new();
         for (text, place) in settings.networks {
+            let addition = Map::from_iter([(settings.field.clone(), place.into())]);
             let network: IpNet = text
                 .parse()
                 .map_err(|_| format!("{text:?} is not a network such as 192.0.2.0/24"))?;
-            if networks.insert(network.trunc(), place).is_some() {
+            if networks.insert(network.trunc(), addition).is_some() {
                 return Err(format!("the network {} is there twice", network.trunc()));
             }
         }
@@ -78,7 +83,7 @@ impl TryFrom<Settings> for Config {
 
 impl Config {
     /// What the longest network that contains the address says.
-    fn find(&self, address: IpAddr) -> Option<&Map<String, Value>> {
+    fn find(&self, address: IpAddr) -> Option<&Addition> {
         let network = |length: &u8| {
             IpNet::new(address, *length)
                 .ok()
@@ -101,16 +106,20 @@ fn geolocation_enricher(record: &Record<'_>, config: &Config, out: &mut Output) 
             config.ip_header
         ))
     })?;
-    let (status, place) = match (config.find(address), scope(address)) {
-        (Some(place), _) => ("found", json!(place)),
-        (None, Some(scope)) => ("special", json!({ "scope": scope })),
-        (None, None) => ("unknown", Value::Null),
+    let field = &config.field;
+    let special = |scope| Map::from_iter([(field.clone(), json!({ "scope": scope }))]);
+    let (status, addition) = match config.find(address) {
+        Some(addition) => ("found", Some(Cow::Borrowed(addition))),
+        None => match scope(address) {
+            Some(scope) => ("special", Some(Cow::Owned(special(scope)))),
+            None => ("unknown", None),
+        },
     };
     out.set_header("geo-status", status);
-    if !place.is_null() {
+    if let Some(addition) = addition {
         match record.json_object::<serde::de::IgnoredAny>() {
-            Ok(_) => out.merge_patch(&Map::from_iter([(config.field.clone(), place)]))?,
-            Err(_) => out.set_header(&config.field, place.to_string()),
+            Ok(_) => out.merge_patch(&addition)?,
+            Err(_) => out.set_header(field, addition[field].to_string()),
         }
     }
     Ok(())

@@ -110,9 +110,8 @@ impl<'a> Node<'a> {
             [b'{', ..] => {
                 let Fields(fields) = serde_json::from_str(text)?;
                 let read = |(name, field)| Ok((name, Self::read(field, config, levels - 1)?));
-                let mut fields = fields.into_iter().map(read).collect::<Result<Vec<_>>>()?;
-                sort(&mut fields, config);
-                Ok(Self::Object(fields))
+                let fields = last_of_each(fields, config.sort_keys).into_iter();
+                fields.map(read).collect::<Result<_>>().map(Self::Object)
             }
             _ => Ok(Self::Leaf(Cow::Borrowed(raw))),
         }
@@ -140,7 +139,9 @@ impl<'a> Node<'a> {
                 *name = Cow::Owned(to.clone());
             }
         }
-        sort(&mut fields, config);
+        if config.sort_keys && !config.rename.is_empty() {
+            fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        }
         Ok(Self::Object(fields))
     }
 
@@ -180,7 +181,7 @@ impl Serialize for Node<'_> {
     }
 }
 
-/// The fields of an object in the order in which they came. Of a name that repeats the last one counts, as for most readers.
+/// The fields of an object as they came.
 struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Fields<'de> {
@@ -195,16 +196,9 @@ impl<'de> Deserialize<'de> for Fields<'de> {
             }
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields<'de>, M::Error> {
-                let mut fields: Vec<(Cow<'de, str>, &RawValue)> = Vec::new();
-                let mut places: BTreeMap<Cow<'de, str>, usize> = BTreeMap::new();
+                let mut fields = Vec::with_capacity(8);
                 while let Some((Name(name), field)) = map.next_entry()? {
-                    match places.get(&name) {
-                        Some(&place) => fields[place].1 = field,
-                        None => {
-                            places.insert(name.clone(), fields.len());
-                            fields.push((name, field));
-                        }
-                    }
+                    fields.push((name, field));
                 }
                 Ok(Fields(fields))
             }
@@ -218,10 +212,34 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-fn sort(fields: &mut [(Cow<'_, str>, Node<'_>)], config: &Config) {
-    if config.sort_keys {
+/// Of a name that repeats the last one counts, as for most readers. Sorted by name, or where the first of each stood.
+fn last_of_each<'a>(
+    mut fields: Vec<(Cow<'a, str>, &'a RawValue)>,
+    sort: bool,
+) -> Vec<(Cow<'a, str>, &'a RawValue)> {
+    if sort {
         fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        fields.dedup_by(|next, kept| {
+            let repeats = next.0 == kept.0;
+            if repeats {
+                kept.1 = next.1;
+            }
+            repeats
+        });
+        return fields;
     }
+    let mut places: BTreeMap<Cow<'a, str>, usize> = BTreeMap::new();
+    let mut kept: Vec<(Cow<'a, str>, &RawValue)> = Vec::with_capacity(fields.len());
+    for (name, field) in fields {
+        match places.get(&name) {
+            Some(&place) => kept[place].1 = field,
+            None => {
+                places.insert(name.clone(), kept.len());
+                kept.push((name, field));
+            }
+        }
+    }
+    kept
 }
 
 fn envelope<'a>(record: &Record<'_>, value: Node<'a>) -> Result<Node<'a>> {

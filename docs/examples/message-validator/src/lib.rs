@@ -21,6 +21,7 @@
 use std::collections::BTreeMap;
 
 use etl_sdk::prelude::*;
+use serde_json_borrow::Value;
 
 const MOST_PROBLEMS: usize = 8;
 
@@ -69,7 +70,7 @@ struct Schema {
     properties: Option<BTreeMap<String, Schema>>,
     items: Option<Box<Schema>>,
     #[serde(rename = "enum")]
-    allowed: Option<Vec<Value>>,
+    allowed: Option<Vec<serde_json::Value>>,
     minimum: Option<f64>,
     maximum: Option<f64>,
 }
@@ -94,10 +95,10 @@ enum Kind {
 }
 
 impl Kind {
-    fn holds(self, value: &Value) -> bool {
+    fn holds(self, value: &Value<'_>) -> bool {
         match self {
             Self::Null => value.is_null(),
-            Self::Boolean => value.is_boolean(),
+            Self::Boolean => value.is_bool(),
             // As in JSON Schema, 1.0 is an integer.
             Self::Integer => {
                 value.is_i64()
@@ -115,7 +116,7 @@ impl Kind {
 #[transform]
 fn message_validator(record: &Record<'_>, config: &Config, out: &mut Output) -> Result<()> {
     let Config(settings) = config;
-    let value: Value = record.json()?;
+    let value: Value<'_> = record.json()?;
     if !value.is_object() {
         return Err(Error::permanent(format!(
             "the value is {}, not a JSON object",
@@ -144,7 +145,7 @@ struct Check {
 }
 
 impl Check {
-    fn value(&mut self, value: &Value, schema: &Schema) {
+    fn value(&mut self, value: &Value<'_>, schema: &Schema) {
         let kinds = match &schema.kinds {
             None => &[][..],
             Some(Kinds::One(kind)) => std::slice::from_ref(kind),
@@ -162,12 +163,12 @@ impl Check {
             ));
         }
         if let Some(allowed) = &schema.allowed
-            && !allowed.contains(value)
+            && !allowed.contains(&serde_json::Value::from(value))
         {
             self.problem(&format!(
                 "{} is none of {}",
                 describe(value),
-                Value::from(allowed.clone())
+                serde_json::Value::from(allowed.clone())
             ));
         }
         if let Some(number) = value.as_f64() {
@@ -188,24 +189,21 @@ impl Check {
             }
         }
         if let Value::Object(fields) = value {
-            for name in schema
-                .required
-                .iter()
-                .filter(|name| !fields.contains_key(*name))
-            {
+            // Of a name that repeats the last one counts, as for most readers.
+            let last = |name: &str| fields.iter().filter(|(known, _)| *known == name).last();
+            for name in schema.required.iter().filter(|name| last(name).is_none()) {
                 self.inside(name, |check| check.problem("is missing"));
             }
-            for (name, field) in fields {
-                match schema
-                    .properties
-                    .as_ref()
-                    .map(|properties| properties.get(name))
-                {
-                    Some(Some(schema)) => self.inside(name, |check| check.value(field, schema)),
-                    Some(None) if self.strict => {
+            for (name, schema) in schema.properties.iter().flatten() {
+                if let Some((_, field)) = last(name) {
+                    self.inside(name, |check| check.value(field, schema));
+                }
+            }
+            if let (true, Some(properties)) = (self.strict, &schema.properties) {
+                for (name, _) in fields.iter() {
+                    if !properties.contains_key(name) {
                         self.inside(name, |check| check.problem("is not in the schema"));
                     }
-                    _ => {}
                 }
             }
         }
@@ -234,11 +232,11 @@ impl Check {
 }
 
 /// What a value is, in a few words whatever its size.
-fn describe(value: &Value) -> String {
+fn describe(value: &Value<'_>) -> String {
     match value {
         Value::Array(_) => "an array".to_owned(),
         Value::Object(_) => "an object".to_owned(),
-        Value::String(text) if text.chars().count() > 40 => {
+        Value::Str(text) if text.chars().count() > 40 => {
             format!("{:?}...", text.chars().take(40).collect::<String>())
         }
         other => other.to_string(),
@@ -248,6 +246,7 @@ fn describe(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use etl_sdk::serde_json::Value;
     use etl_sdk::testing::{Outcome, TestRecord, config, run, run_batch};
 
     fn validate(value: impl AsRef<[u8]>, config: Value) -> Outcome {

@@ -12,6 +12,8 @@
 //! | `digits` | `7` | significant digits of the result, 1 to 15 |
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+
 use etl_sdk::prelude::*;
 use serde::de::{Deserializer, Error as _};
 
@@ -100,12 +102,14 @@ const UNITS: [Unit; 8] = [
 
 impl<'de> Deserialize<'de> for Unit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        /// Borrows where it has no escapes.
+        #[derive(Deserialize)]
+        struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        let Text(text) = Text::deserialize(deserializer)?;
         let is = |name: &str| name.eq_ignore_ascii_case(text.trim());
-        let unit = UNITS
-            .into_iter()
-            .find(|unit| is(unit.symbol) || is(unit.name));
-        unit.ok_or_else(|| {
+        let unit = UNITS.iter().find(|unit| is(unit.symbol) || is(unit.name));
+        unit.copied().ok_or_else(|| {
             let symbols = UNITS.map(|unit| unit.symbol).join(", ");
             D::Error::custom(format!("unit {text:?} is none of {symbols}"))
         })
@@ -116,6 +120,13 @@ impl<'de> Deserialize<'de> for Unit {
 struct Measurement {
     reading: f64,
     unit: Unit,
+}
+
+/// What becomes of it.
+#[derive(Serialize)]
+struct Normalized {
+    reading: f64,
+    unit: &'static str,
 }
 
 #[transform]
@@ -137,7 +148,10 @@ fn pressure_normalizer(record: &Record<'_>, config: &Config, out: &mut Output) -
                 unit.symbol
             )));
         }
-        out.merge_patch(&json!({ "reading": converted, "unit": config.to.symbol }))?;
+        out.merge_patch(&Normalized {
+            reading: converted,
+            unit: config.to.symbol,
+        })?;
     }
     out.add_header("etl-path", env!("CARGO_PKG_NAME"));
     Ok(())

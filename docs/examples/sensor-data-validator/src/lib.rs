@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use etl_sdk::prelude::*;
-use etl_sdk::serde_json::Map;
+use serde_json_borrow::Value;
 
 #[derive(Default, Deserialize)]
 #[serde(from = "Written")]
@@ -117,7 +117,7 @@ impl Config {
 
 #[transform]
 fn sensor_data_validator(record: &Record<'_>, config: &Config, out: &mut Output) -> Result<()> {
-    let fields: Map<String, Value> = record.json_object()?;
+    let fields: Value<'_> = record.json_object()?;
     let problems = problems(&fields, config);
     if !problems.is_empty() {
         return Err(Error::permanent(problems.join("; ")));
@@ -126,14 +126,26 @@ fn sensor_data_validator(record: &Record<'_>, config: &Config, out: &mut Output)
     Ok(())
 }
 
-fn problems(fields: &Map<String, Value>, config: &Config) -> Vec<String> {
-    let sensor_type = match fields.get("sensor_type") {
-        Some(Value::String(name)) if !name.trim().is_empty() => name,
+/// A field of an object. Of a name that repeats the last one counts, as for most readers.
+fn member<'a>(fields: &'a Value<'_>, name: &str) -> Option<&'a Value<'a>> {
+    let mut members = fields.iter_object()?;
+    let mut found = None;
+    for (known, value) in members.by_ref() {
+        if known == name {
+            found = Some(value);
+        }
+    }
+    found
+}
+
+fn problems(fields: &Value<'_>, config: &Config) -> Vec<String> {
+    let sensor_type = match member(fields, "sensor_type") {
+        Some(Value::Str(name)) if !name.trim().is_empty() => name,
         Some(other) => return vec![format!("sensor_type is {other}, not a name")],
         None => return vec!["sensor_type is missing".to_owned()],
     };
     let mut problems = Vec::new();
-    let mut within = |field: &str, least: f64, most: f64| match fields.get(field) {
+    let mut within = |field: &str, least: f64, most: f64| match member(fields, field) {
         None | Some(Value::Null) => {}
         Some(value) => match value.as_f64() {
             Some(number) if (least..=most).contains(&number) => {}
@@ -151,7 +163,7 @@ fn problems(fields: &Map<String, Value>, config: &Config) -> Vec<String> {
     for (field, &(least, most)) in &rule.limits {
         within(field, least, most);
     }
-    match fields.get("unit").and_then(Value::as_str) {
+    match member(fields, "unit").and_then(Value::as_str) {
         Some(unit) if !rule.units.is_empty() => match rule.units.get(unit) {
             Some(&(least, most)) => within("reading", least, most),
             None => {
@@ -162,7 +174,7 @@ fn problems(fields: &Map<String, Value>, config: &Config) -> Vec<String> {
         _ if !rule.limits.contains_key("reading") => within("reading", f64::MIN, f64::MAX),
         _ => {}
     }
-    let absent = |field: &&String| fields.get(field.as_str()).is_none_or(Value::is_null);
+    let absent = |field: &&String| member(fields, field).is_none_or(Value::is_null);
     problems.extend(
         rule.required
             .iter()
@@ -175,6 +187,7 @@ fn problems(fields: &Map<String, Value>, config: &Config) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use etl_sdk::serde_json::Value;
     use etl_sdk::testing::{Outcome, TestRecord, config, run, run_batch};
 
     fn validate(value: &Value, config: Value) -> Outcome {

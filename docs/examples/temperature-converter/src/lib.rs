@@ -58,18 +58,18 @@ enum Unit {
 
 impl Unit {
     fn parse(text: &str) -> Result<Self> {
-        match text
-            .trim()
-            .trim_start_matches('°')
-            .to_ascii_lowercase()
-            .as_str()
-        {
-            "celsius" | "c" => Ok(Self::Celsius),
-            "fahrenheit" | "f" => Ok(Self::Fahrenheit),
-            "kelvin" | "k" => Ok(Self::Kelvin),
-            _ => Err(Error::permanent(format!(
+        let name = text.trim().trim_start_matches('°');
+        let is = |known: &[&str]| known.iter().any(|known| name.eq_ignore_ascii_case(known));
+        if is(&["celsius", "c"]) {
+            Ok(Self::Celsius)
+        } else if is(&["fahrenheit", "f"]) {
+            Ok(Self::Fahrenheit)
+        } else if is(&["kelvin", "k"]) {
+            Ok(Self::Kelvin)
+        } else {
+            Err(Error::permanent(format!(
                 "unit {text:?} is not celsius, fahrenheit or kelvin"
-            ))),
+            )))
         }
     }
 
@@ -103,6 +103,13 @@ struct Measurement<'a> {
     unit: Cow<'a, str>,
 }
 
+/// What becomes of it.
+#[derive(Serialize)]
+struct Converted {
+    reading: f64,
+    unit: Unit,
+}
+
 #[transform]
 fn temperature_converter(record: &Record<'_>, config: &Config, out: &mut Output) -> Result<()> {
     let measurement: Measurement<'_> = record.json_object()?;
@@ -122,7 +129,10 @@ fn temperature_converter(record: &Record<'_>, config: &Config, out: &mut Output)
         )));
     }
     let reading = round(converted, config.decimals.0);
-    out.merge_patch(&json!({ "reading": reading, "unit": config.to }))?;
+    out.merge_patch(&Converted {
+        reading,
+        unit: config.to,
+    })?;
     out.add_header("etl-path", env!("CARGO_PKG_NAME"));
     Ok(())
 }
