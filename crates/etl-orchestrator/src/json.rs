@@ -175,6 +175,9 @@ fn flush(units: &mut Vec<u16>, text: &mut String) {
     );
 }
 
+/// Members for which there is room from the start: with more, allocators no longer have the block at hand (a kilobyte, for glibc's).
+const ROOM: usize = 14;
+
 /// White space between tokens.
 const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
@@ -200,7 +203,7 @@ struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// The members of an object, at its brace. `text` is what is scanned.
     fn members(&mut self, text: &'a str) -> Option<Vec<Member<'a>>> {
-        let mut members = Vec::with_capacity(16);
+        let mut members = Vec::with_capacity(ROOM);
         self.list(b'}', |scanner| {
             let start = scanner.at;
             let key_text = scanner.name(text)?;

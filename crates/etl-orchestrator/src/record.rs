@@ -135,7 +135,14 @@ impl Headers {
     }
 
     fn make_mut(&mut self) -> &mut Vec<(Arc<str>, Bytes)> {
-        Arc::make_mut(self.list.get_or_insert_default())
+        let list = self.list.get_or_insert_default();
+        if Arc::get_mut(list).is_none() {
+            // With room for what is about to come.
+            let mut copy = Vec::with_capacity(list.len() + 2);
+            copy.extend_from_slice(list);
+            *list = Arc::new(copy);
+        }
+        Arc::make_mut(list)
     }
 
     fn normalise(&mut self) {

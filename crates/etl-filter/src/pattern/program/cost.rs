@@ -227,10 +227,11 @@ mod tests {
         }
         let mut threads = Threads::default();
         let mut most = 0;
+        let times = if cfg!(miri) { 3 } else { 40 };
         for character in alphabet.chars() {
             for other in alphabet.chars() {
-                let topic = format!("{character}{other}").repeat(40);
-                let topic = format!("{}{topic}", character.to_string().repeat(40));
+                let topic = format!("{character}{other}").repeat(times);
+                let topic = format!("{}{topic}", character.to_string().repeat(times));
                 matches(&code, &classes, topic.as_bytes(), &mut threads);
                 most = most.max(threads.most_steps());
             }
