@@ -114,6 +114,38 @@ fn on_processor() -> f64 {
         .unwrap_or_else(|| start.elapsed().as_nanos() as f64)
 }
 
+/// Literals that share their windows with as many others as may, of every length of windows.
+fn crowd() -> RuleSet {
+    let mut builder = RuleSet::builder();
+    for len in [1_usize, 2, 3, 6, 12] {
+        builder.extend((0..1_u32 << len).map(|bits| {
+            let letters = (0..len).map(|at| if bits >> at & 1 == 0 { 'a' } else { 'b' });
+            TopicFilter::new(Kind::Contains, letters.collect::<String>())
+        }));
+    }
+    builder.build().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Times the search of one topic.
+fn search(name: &str, set: &RuleSet, topic: &str, scratch: &mut etl_filter::Scratch) {
+    let (start, mut count) = (on_processor(), 0.0);
+    // The system counts in milliseconds, so this takes some hundred of them.
+    while on_processor() - start < 4e8 {
+        black_box(set.matches(black_box(topic), scratch).len());
+        count += 1.0;
+    }
+    let nanoseconds = (on_processor() - start) / count;
+    let bytes = topic.len();
+    print(
+        &format!("worst_{name}"),
+        bytes,
+        &[
+            ("ns", nanoseconds),
+            ("ns_a_byte", nanoseconds / bytes as f64),
+        ],
+    );
+}
+
 /// What costs most: single patterns on the longest topics; and very many different expressions without a literal.
 fn worst() {
     for (name, kind, pattern, unit) in heaviest() {
@@ -123,22 +155,21 @@ fn worst() {
         let mut scratch = set.scratch();
         for bytes in [256, 64 << 10] {
             let topic = format!("{}cb", unit.repeat(bytes / unit.len()));
-            let (start, mut count) = (on_processor(), 0.0);
-            // The system counts in milliseconds, so this takes some hundred of them.
-            while on_processor() - start < 4e8 {
-                black_box(set.matches(black_box(&topic), &mut scratch).len());
-                count += 1.0;
-            }
-            let nanoseconds = (on_processor() - start) / count;
-            print(
-                &format!("worst_{name}"),
-                bytes,
-                &[
-                    ("ns", nanoseconds),
-                    ("ns_a_byte", nanoseconds / bytes as f64),
-                ],
-            );
+            search(name, &set, &topic, &mut scratch);
         }
+    }
+    let set = crowd();
+    let mut scratch = set.scratch();
+    for bytes in [256, 64 << 10] {
+        let letters = (0..bytes).map(|at: usize| {
+            let mixed = (at as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            if (mixed ^ mixed >> 31).count_ones() % 2 == 0 {
+                'a'
+            } else {
+                'b'
+            }
+        });
+        search("literals", &set, &letters.collect::<String>(), &mut scratch);
     }
     for count in [50, 100, 1_000, 10_000] {
         let workload = Workload::of_expressions(count, 42);

@@ -329,6 +329,56 @@ fn thousands_of_starts_and_ends_of_all_lengths_are_found() {
     }
 }
 
+#[test]
+fn patterns_of_many_literals_are_found_by_some_of_them() {
+    let mut random = Random::new(19);
+    let many = if cfg!(miri) { 2 } else { 60 };
+    let mut filters = Vec::new();
+    let mut topics = Vec::new();
+    for number in 0..many {
+        let (kind, separator, wildcard) = [
+            (Kind::Wildcard, "", "*"),
+            (Kind::Wildcard, "", "?"),
+            (Kind::Regex, "", "[0-9]+"),
+            (Kind::Mqtt, "/", "+"),
+            (Kind::Nats, ".", "*"),
+        ][number % 5];
+        let between = format!("{separator}{wildcard}{separator}");
+        let words: Vec<String> = (0..20 + random.below(20))
+            .map(|_| {
+                let len = 1 + random.below(4);
+                (0..len)
+                    .map(|_| random.pick(&["a", "b", "C", "é"]))
+                    .collect()
+            })
+            .collect();
+        let filter = TopicFilter::new(kind, words.join(&between));
+        filters.push(filter.with_case_sensitive(random.chance(50)));
+        for changed in [false, true] {
+            let mut words = words.clone();
+            if changed {
+                let place = random.below(words.len());
+                words[place] = "ab".to_owned();
+            }
+            topics.push(words.join(&format!("{separator}7{separator}")));
+        }
+    }
+    let rules = set(&filters);
+    let mut scratch = rules.scratch();
+    let mut oracle = Oracle::default();
+    let mut found = 0;
+    for topic in &topics {
+        let ids = rules.matches(topic, &mut scratch);
+        found += ids.len();
+        for (index, filter) in filters.iter().enumerate() {
+            let expected = oracle.filter_matches(filter, topic);
+            let matched = ids.iter().any(|id| id.index() == index);
+            assert_eq!(matched, expected, "{filter} on {topic:?}");
+        }
+    }
+    assert!(found >= filters.len() && found < topics.len(), "{found}");
+}
+
 /// What building says of one expression behind a rule that is well.
 fn refusal(expression: &str, limits: Limits) -> Option<(BuildErrorKind, usize)> {
     let mut builder = RuleSet::builder();

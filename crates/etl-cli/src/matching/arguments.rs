@@ -24,6 +24,7 @@ The rules file is TOML or JSON:
 Filter types: Exact, Prefix, Suffix, Contains, Wildcard, Regex, Mqtt, Nats.
 One line comes out for each topic, with the rules that match it in the order of the file:
   {\"topic\":\"web.error\",\"rules\":[\"errors\"]}
+A topic that is not UTF-8 comes out as \"topic_base64\".
 
 Exit codes:
   0 done   1 something could not be read   2 wrong arguments   78 wrong rules
