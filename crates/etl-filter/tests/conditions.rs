@@ -481,6 +481,14 @@ fn every_problem_is_reported_with_its_place() {
             .enumerate()
             .all(|(n, problem)| problem.group() == group && problem.condition() == n)
     );
+    let in_path = problems.iter().map(Problem::is_in_path);
+    let in_path: Vec<usize> = in_path
+        .enumerate()
+        .filter(|(_, it)| *it)
+        .map(|(n, _)| n)
+        .collect();
+    assert_eq!(in_path, [0, 7, 8, 9, 12, 13]);
+    assert_eq!(problems[12].span(), Some(8..35));
     assert_eq!(problems[0].span(), Some(4..4));
     assert_eq!(problems[1].span(), Some(1..2));
     assert_eq!(

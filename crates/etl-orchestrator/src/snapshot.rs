@@ -257,9 +257,10 @@ pub(crate) fn compile(
             for problem in error.problems() {
                 let condition =
                     &group_uses[problem.group().index()].conditions[problem.condition()];
-                let key = match problem.kind() {
-                    conditions::ProblemKind::Path => "field_path",
-                    _ => "value",
+                let key = if problem.is_in_path() {
+                    "field_path"
+                } else {
+                    "value"
                 };
                 let offset = problem.span().map(|span| span.start);
                 problems.push(loaded.problem(

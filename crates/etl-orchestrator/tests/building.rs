@@ -87,6 +87,8 @@ fn everything_that_is_wrong_is_in_one_report() {
           { module_id = "good", conditional_rules = [
             { condition_type = "PayloadField", field_path = "$.a[", operator = "Equals", value = 1 },
             { condition_type = "HeaderValue", field_path = "h", operator = "Matches", value = "[" },
+            { condition_type = "PayloadField", field_path = "$[?match(@, 'a{999}{999}')]", operator = "Equals", value = 1 },
+            { condition_type = "HeaderValue", field_path = "h", operator = "Matches", value = "a{999}{999}" },
           ] },
           { module_id = "absent" },
           { module_id = "absent" },
@@ -113,6 +115,8 @@ fn everything_that_is_wrong_is_in_one_report() {
         format!("{modules}[0].topic_filters[0].pattern"),
         format!("{modules}[1].conditional_rules[0].field_path"),
         format!("{modules}[1].conditional_rules[1].value"),
+        format!("{modules}[1].conditional_rules[2].field_path"),
+        format!("{modules}[1].conditional_rules[3].value"),
         format!("{modules}[2]"),
         "modules[0].sha256".to_owned(),
         format!("{modules}[5]"),
@@ -125,7 +129,7 @@ fn everything_that_is_wrong_is_in_one_report() {
             "nothing at {expected} in {told:#?}"
         );
     }
-    assert_eq!(told.len(), 9, "each once: {told:#?}");
+    assert_eq!(told.len(), 11, "each once: {told:#?}");
     let absent = told
         .iter()
         .find(|(_, message)| message.contains("`absent`"))

@@ -151,7 +151,13 @@ impl Compiler {
         }
         let target = match &condition.kind {
             ConditionKind::HeaderValue { name } => Target::Header(name.as_str().into()),
-            ConditionKind::PayloadField { jsonpath } => self.target(jsonpath)?,
+            ConditionKind::PayloadField { jsonpath } => {
+                let fault_of_path = |fault| Fault {
+                    in_path: true,
+                    ..fault
+                };
+                self.target(jsonpath).map_err(fault_of_path)?
+            }
             ConditionKind::MessageSize => Target::Size,
             ConditionKind::MessageAge => Target::Age,
         };

@@ -66,6 +66,12 @@ impl Problem {
         &self.fault.message
     }
 
+    /// Whether the path is at fault; otherwise it is the constant.
+    #[must_use]
+    pub fn is_in_path(&self) -> bool {
+        self.fault.in_path
+    }
+
     /// The bytes of the path or of the regular expression that are at fault, where that can be said.
     #[must_use]
     pub fn span(&self) -> Option<Range<usize>> {
@@ -111,6 +117,7 @@ pub(super) struct Fault {
     pub kind: ProblemKind,
     pub message: String,
     pub span: Option<Range<usize>>,
+    pub in_path: bool,
 }
 
 impl Fault {
@@ -119,6 +126,7 @@ impl Fault {
             kind,
             message: message.into(),
             span: None,
+            in_path: false,
         }
     }
 
@@ -127,6 +135,7 @@ impl Fault {
             kind,
             message: message.into(),
             span: Some(span),
+            in_path: false,
         }
     }
 }

@@ -514,8 +514,11 @@ impl<'a> Parser<'a> {
                 let text = self.value_argument(next(), start)?;
                 let pattern = match self.value_argument(next(), start)? {
                     Comparable::String(pattern) => {
-                        let regex = regex::compile_iregexp(&pattern, whole)
-                            .map_err(|fault| self.too_large(fault.message))?;
+                        let regex =
+                            regex::compile_iregexp(&pattern, whole).map_err(|fault| Fault {
+                                kind: fault.kind,
+                                ..self.fault_since(start, fault.message)
+                            })?;
                         Pattern::Fixed(regex.map(Box::new))
                     }
                     found => Pattern::Found(found),
