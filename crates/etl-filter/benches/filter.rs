@@ -163,7 +163,7 @@ fn worst() {
     for bytes in [256, 64 << 10] {
         let letters = (0..bytes).map(|at: usize| {
             let mixed = (at as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            if (mixed ^ mixed >> 31).count_ones() % 2 == 0 {
+            if (mixed ^ mixed >> 31).count_ones().is_multiple_of(2) {
                 'a'
             } else {
                 'b'
