@@ -17,6 +17,7 @@
 mod body;
 mod bulk;
 mod checks;
+mod headroom;
 mod notes;
 mod rounds;
 mod sites;
@@ -37,7 +38,7 @@ pub(crate) use sites::{LEASH_BYTES, SITES};
 pub(crate) const RESERVED: &str = "etl:pool/";
 
 /// Changes whenever the rewriting does, so that code that was made by another one is not loaded.
-pub(crate) const INSTRUMENT_VERSION: u32 = 5;
+pub(crate) const INSTRUMENT_VERSION: u32 = 6;
 
 /// Bytes that one byte of the map stands for, as a power of two.
 pub(crate) const PAGE_SHIFT: u32 = 12;
@@ -176,9 +177,14 @@ impl Rewriter {
         ))
     }
 
-    /// The type of all helpers: the one behind the module's own.
+    /// The type of these helpers: the one behind the module's own.
     fn helper_type(&self) -> u32 {
         self.parameters.len() as u32
+    }
+
+    /// The first of the functions of `headroom`.
+    fn headroom_helper(&self) -> u32 {
+        self.fill_helper() + 1 + self.long_segments.len() as u32
     }
 }
 
@@ -200,6 +206,9 @@ impl Reencode for Rewriter {
         types
             .ty()
             .function([ValType::I32, ValType::I32, ValType::I32], []);
+        for parameters in headroom::TYPES {
+            types.ty().function(parameters.iter().copied(), []);
+        }
         Ok(())
     }
 
@@ -211,6 +220,9 @@ impl Reencode for Rewriter {
         utils::parse_function_section(self, functions, section)?;
         for _ in 0..2 + self.long_segments.len() {
             functions.function(self.helper_type());
+        }
+        for (ty, _) in headroom::TYPES.iter().enumerate() {
+            functions.function(self.helper_type() + 1 + ty as u32);
         }
         Ok(())
     }
@@ -269,6 +281,9 @@ impl Reencode for Rewriter {
         code.function(&bulk::helper(&Bulk::Fill, self.seen));
         for &(segment, length) in &self.long_segments {
             code.function(&bulk::helper(&Bulk::Init { segment, length }, self.seen));
+        }
+        for function in headroom::functions(self.headroom_helper()) {
+            code.function(&function);
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use wasmparser::{FunctionBody, Operator};
 
 use super::bulk::{Bulk, in_chunks, keep};
 use super::checks::{Checks, Work};
+use super::headroom;
 use super::notes::{note, note_drop, note_range};
 use super::rounds::{self, Rounds};
 use super::sites::Sites;
@@ -166,6 +167,7 @@ impl<'a, 'b> Body<'a, 'b> {
         if self.checks.before(work(&operator)) {
             self.sites.elsewhere(&mut self.f);
         }
+        headroom::before(&mut self.f, &operator, self.rewriter.headroom_helper());
         match operator {
             Operator::Block { .. } | Operator::If { .. } => {
                 let instruction = self.rewriter.instruction(operator)?;

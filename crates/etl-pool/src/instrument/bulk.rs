@@ -2,8 +2,11 @@
 //!
 //! One such instruction can work on all of a memory. A short one stays where it stands; a long one is done by a function that is added to the
 //! module: one that copies, one that fills, and one for each data segment that is longer than a chunk.
+//!
+//! A copy or fill that is out of bounds traps here and not in the runtime, for the reason that `headroom` gives. A short one is known to be within bounds
+//! when its last bytes can be loaded, which costs next to nothing, since it works on them anyway.
 
-use wasm_encoder::{BlockType, Function, Instruction as I};
+use wasm_encoder::{BlockType, Function, Instruction as I, MemArg, MemArgTarget};
 
 use super::notes::note_range;
 use super::sites::Sites;
@@ -84,6 +87,23 @@ fn beyond_memory(f: &mut Function, address: u32, length: u32) {
         .instruction(&I::I64GtU);
 }
 
+/// Loads a byte, and drops it: traps where there is none.
+fn touch(f: &mut Function, offset: u32) {
+    f.instruction(&I::I32Load8U(MemArg {
+        offset: offset.into(),
+        align: 0,
+        target: MemArgTarget::Memory(0),
+        ordering: None,
+    }))
+    .instruction(&I::Drop);
+}
+
+/// Traps as an access outside the memory.
+fn trap(f: &mut Function) {
+    f.instruction(&I::I32Const(-1));
+    touch(f, u32::MAX);
+}
+
 /// `(destination, source or value, length)`: the instruction in chunks.
 pub(super) fn helper(bulk: &Bulk, seen: bool) -> Function {
     const DESTINATION: u32 = 0;
@@ -95,15 +115,17 @@ pub(super) fn helper(bulk: &Bulk, seen: bool) -> Function {
         // Before the write: a write that traps after this leaves pages noted that did not change, which costs a copy and no more.
         note_range(&mut f, DESTINATION, LENGTH);
     }
-    // Short, or out of bounds (which must trap before anything is written): one instruction.
-    f.instruction(&I::LocalGet(LENGTH))
-        .instruction(&I::I32Const(CHUNK))
-        .instruction(&I::I32LeU);
+    // Out of bounds must trap before anything is written.
     beyond_memory(&mut f, DESTINATION, LENGTH);
-    f.instruction(&I::I32Or);
     bulk.source_out_of_bounds(&mut f, SOURCE, LENGTH);
     f.instruction(&I::I32Or);
     f.instruction(&I::If(BlockType::Empty));
+    trap(&mut f);
+    f.instruction(&I::End);
+    f.instruction(&I::LocalGet(LENGTH))
+        .instruction(&I::I32Const(CHUNK))
+        .instruction(&I::I32LeU)
+        .instruction(&I::If(BlockType::Empty));
     bulk.whole(&mut f, DESTINATION, SOURCE, LENGTH);
     f.instruction(&I::Return).instruction(&I::End);
 
@@ -165,7 +187,7 @@ pub(super) fn helper(bulk: &Bulk, seen: bool) -> Function {
     f
 }
 
-/// A short instruction where it stands, a long one by the helper; always by the helper where writes are noted.
+/// A short instruction where it stands, if it is within bounds; any other by the helper. Always by the helper where writes are noted.
 pub(super) fn in_chunks(
     f: &mut Function,
     bulk: &Bulk,
@@ -178,14 +200,27 @@ pub(super) fn in_chunks(
         return;
     }
     let [destination, source, length] = operands;
-    keep(f, operands);
-    f.instruction(&I::Drop)
-        .instruction(&I::Drop)
-        .instruction(&I::Drop);
+    f.instruction(&I::LocalSet(length))
+        .instruction(&I::LocalSet(source))
+        .instruction(&I::LocalSet(destination));
+    // Between one byte and a chunk, and no range beyond 4 GiB, where the address of its last byte would be a low one.
     f.instruction(&I::LocalGet(length))
+        .instruction(&I::I32Const(1))
+        .instruction(&I::I32Sub)
         .instruction(&I::I32Const(CHUNK))
-        .instruction(&I::I32LeU)
-        .instruction(&I::If(BlockType::Empty));
+        .instruction(&I::I32LtU);
+    let ranges = &[destination, source][..if matches!(bulk, Bulk::Copy) { 2 } else { 1 }];
+    for &start in ranges {
+        last(f, start, length);
+        f.instruction(&I::LocalGet(start))
+            .instruction(&I::I32GeU)
+            .instruction(&I::I32And);
+    }
+    f.instruction(&I::If(BlockType::Empty));
+    for &start in ranges {
+        last(f, start, length);
+        touch(f, 0);
+    }
     bulk.whole(f, destination, source, length);
     f.instruction(&I::Else)
         .instruction(&I::LocalGet(destination))
@@ -193,6 +228,15 @@ pub(super) fn in_chunks(
         .instruction(&I::LocalGet(length))
         .instruction(&I::Call(helper))
         .instruction(&I::End);
+}
+
+/// Leaves the address of the last byte of a range.
+fn last(f: &mut Function, start: u32, length: u32) {
+    f.instruction(&I::LocalGet(start))
+        .instruction(&I::LocalGet(length))
+        .instruction(&I::I32Add)
+        .instruction(&I::I32Const(1))
+        .instruction(&I::I32Sub);
 }
 
 /// Puts the three operands on the stack into locals as well.

@@ -10,5 +10,6 @@ mod frames;
 mod memory;
 mod pointers;
 mod pools;
+mod stack;
 mod stopping;
 mod table;
