@@ -69,7 +69,8 @@ impl GuestLog {
     }
 }
 
-fn printable(text: &str) -> Cow<'_, str> {
+/// Without control characters, which could forge lines or drive a terminal.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().any(|c| c.is_control() && c != '\t') {
         let clean = |c: char| {
             if c.is_control() && c != '\t' {

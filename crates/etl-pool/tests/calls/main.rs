@@ -7,5 +7,6 @@ mod batches;
 mod isolation;
 mod keeping;
 mod limits;
+mod logging;
 mod starting;
 mod stopping;

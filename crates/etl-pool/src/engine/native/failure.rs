@@ -7,6 +7,7 @@ use wasmer::{InstantiationError, LinkError, RuntimeError};
 use super::leash::Leash;
 use crate::error::{CallError, FailureKind};
 use crate::guest::CallState;
+use crate::guest_log::printable;
 
 /// Why a host function ends a call.
 #[derive(Debug)]
@@ -28,6 +29,9 @@ impl std::error::Error for Stop {}
 /// Frames of the guest's stack that an error shows.
 const FRAMES: usize = 5;
 
+/// Bytes of a function's name that an error shows: the module says what it is.
+const NAME: usize = 100;
+
 pub(super) fn of_call(error: RuntimeError, state: &CallState, leash: &Leash) -> CallError {
     match leash.loosen() {
         Some(true) => {
@@ -46,7 +50,7 @@ pub(super) fn of_call(error: RuntimeError, state: &CallState, leash: &Leash) -> 
             .map(|frame| {
                 frame.function_name().map_or_else(
                     || format!("function {}", frame.func_index()),
-                    ToOwned::to_owned,
+                    |name| printable(&name[..name.floor_char_boundary(NAME)]).into_owned(),
                 )
             })
             .collect();

@@ -18,6 +18,9 @@ use crate::guest::{Guest, unix_time};
 use crate::offer::{HostFunction, Offer, errno};
 use crate::random::Random;
 
+/// Bytes that the name of a counter may have.
+const COUNTER_NAME: u32 = 128;
+
 /// What the host functions of one instance work with.
 pub(super) struct Host {
     pub(super) guest: Arc<Guest>,
@@ -122,7 +125,8 @@ impl Arguments<'_> {
             }
             HostFunction::Counter => {
                 // A name that is long, outside the memory or not UTF-8 counts nothing.
-                if let Some(name) = window.read(self.u32(0), self.u32(1), 128)
+                if self.u32(1) <= COUNTER_NAME
+                    && let Some(name) = window.read(self.u32(0), self.u32(1), COUNTER_NAME)
                     && let Ok(name) = std::str::from_utf8(&name)
                 {
                     host.guest.count(name, self.i64(2));
@@ -252,11 +256,12 @@ fn log(host: &Host, window: &Window<'_>, level: LogLevel, pointer: u32, length: 
         return;
     }
     if let Some(text) = window.read(pointer, length, 16 << 10) {
-        for line in text
-            .split(|&byte| byte == b'\n')
-            .filter(|line| !line.is_empty())
-        {
-            host.guest.log.write(level, line);
+        let lines = text.split(|&byte| byte == b'\n');
+        for (index, line) in lines.filter(|line| !line.is_empty()).enumerate() {
+            // The first has been admitted; each counts, however many come at once.
+            if index == 0 || host.guest.log.admits() {
+                host.guest.log.write(level, line);
+            }
         }
     }
 }
