@@ -3,7 +3,7 @@
 //! - `compile`: rewrites a module so that it can be stopped, and compiles it within its time;
 //! - `leash` and `watchdog`: how a guest is stopped;
 //! - `memory`: limits and accounts for linear memories and tables;
-//! - `compact`: memories that take little address space;
+//! - `compact`: memories that take little address space, each in a `room`;
 //! - `imports`: the host functions of `offer`;
 //! - `instance`: instances and calls into them;
 //! - `snapshot`: their first state, and the way back to it;
@@ -18,6 +18,7 @@ mod imports;
 mod instance;
 mod leash;
 mod memory;
+mod room;
 mod snapshot;
 mod watchdog;
 

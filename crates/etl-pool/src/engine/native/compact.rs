@@ -5,15 +5,19 @@
 //! The map of `instrument` needs no check: the address of every access to it is a 32-bit number shifted right by the size of a page, so it always lies within the
 //! bytes that are there.
 //!
+//! A memory that outgrows its room moves. A small one is copied; a large one has its pages put elsewhere by the system, since copying them would take
+//! longer than a guest may run on beyond its deadline.
+//!
 //! Readable and writable throughout, without guard pages: the system then joins neighbours into one mapping, and the number of mappings, which it
 //! limits, does not grow with the number of instances. What lies between a memory's length and its room is zero and out of the guest's reach.
 
 use std::fmt;
 use std::ptr::NonNull;
 
-use region::{Allocation, Protection};
 use wasmer::sys::vm::{LinearMemory, VMMemory, VMMemoryDefinition};
 use wasmer::{MemoryError, MemoryStyle, MemoryType, Pages};
+
+use super::room::Room;
 
 /// Bytes of a page of WebAssembly, as a power of two.
 const WASM_PAGE_SHIFT: u32 = 16;
@@ -21,12 +25,15 @@ const WASM_PAGE_SHIFT: u32 = 16;
 /// Bytes that are copied together when a memory moves, or left out together where they are zero.
 const PIECE: usize = 4 << 10;
 
+/// Bytes from which a memory is moved by the system, where it can do that. What has been moved is a mapping of its own, and there may not be too many of those.
+const LARGE: usize = 4 << 20;
+
 pub(super) struct Compact {
     ty: MemoryType,
     style: MemoryStyle,
     size: Pages,
     /// None while there is not one byte.
-    room: Option<Allocation>,
+    room: Option<Room>,
     location: NonNull<VMMemoryDefinition>,
 }
 
@@ -47,11 +54,6 @@ fn bytes(pages: Pages) -> usize {
     (pages.0 as usize) << WASM_PAGE_SHIFT
 }
 
-fn allocate(length: usize) -> Result<Allocation, MemoryError> {
-    region::alloc(length, Protection::READ_WRITE)
-        .map_err(|error| MemoryError::Region(error.to_string()))
-}
-
 impl Compact {
     /// A memory of its minimum size.
     ///
@@ -64,7 +66,7 @@ impl Compact {
     ) -> Result<VMMemory, MemoryError> {
         let room = match bytes(ty.minimum) {
             0 => None,
-            length => Some(allocate(length)?),
+            length => Some(Room::new(length)?),
         };
         let this = Self {
             ty: *ty,
@@ -82,9 +84,8 @@ impl Compact {
         let base = self
             .room
             .as_ref()
-            .map_or(NonNull::dangling().as_ptr(), |room| {
-                room.as_ptr::<u8>().cast_mut()
-            });
+            .map_or(NonNull::dangling(), Room::base)
+            .as_ptr();
         let definition = VMMemoryDefinition {
             base,
             current_length: bytes(self.size),
@@ -96,15 +97,21 @@ impl Compact {
 
     /// Moves to a place with room for so many bytes.
     fn move_to(&mut self, capacity: usize) -> Result<(), MemoryError> {
-        let mut larger = allocate(capacity)?;
+        let length = bytes(self.size);
+        if length >= LARGE
+            && let Some(room) = &mut self.room
+            && room.enlarge(capacity)
+        {
+            return Ok(());
+        }
+        let larger = Room::new(capacity)?;
         if let Some(room) = &self.room {
-            let length = bytes(self.size);
-            // SAFETY: both are readable, `larger` is writable too, both are at least `length` bytes long and neither is the other. The
+            // SAFETY: both are readable and writable, at least `length` bytes long, and neither is the other. The
             // instance that owns this memory is not running, and no reference into it outlives a call.
             let (from, to) = unsafe {
                 (
-                    std::slice::from_raw_parts(room.as_ptr::<u8>(), length),
-                    std::slice::from_raw_parts_mut(larger.as_mut_ptr::<u8>(), length),
+                    std::slice::from_raw_parts(room.base().as_ptr(), length),
+                    std::slice::from_raw_parts_mut(larger.base().as_ptr(), length),
                 )
             };
             for (from, to) in from.chunks(PIECE).zip(to.chunks_mut(PIECE)) {
@@ -144,7 +151,7 @@ impl LinearMemory for Compact {
                 current: before,
                 attempted_delta: delta,
             })?;
-        let room = self.room.as_ref().map_or(0, Allocation::len);
+        let room = self.room.as_ref().map_or(0, Room::len);
         if bytes(wanted) > room {
             // Twice as much each time, so that growing page by page does not copy everything for every page.
             let capacity = bytes(wanted).max((2 * room).min(bytes(most)));
@@ -225,6 +232,30 @@ mod tests {
             assert!(memory.grow(Pages(1)).is_err(), "beyond its maximum");
             assert_eq!(memory.size(), Pages(40));
             assert_eq!(memory.ty().minimum, Pages(40));
+        });
+    }
+
+    #[test]
+    fn a_large_memory_moves_whole() {
+        let pages = (LARGE >> WASM_PAGE_SHIFT) as u32;
+        with_memory(pages, None, |memory, location| {
+            for place in (0..LARGE).step_by(PIECE) {
+                contents(location)[place] = (place / PIECE) as u8;
+            }
+            contents(location)[LARGE - 1] = 7;
+            for _ in 0..3 {
+                let before = memory.size();
+                memory.grow(before).unwrap();
+                let contents = contents(location);
+                assert!(
+                    (0..LARGE)
+                        .step_by(PIECE)
+                        .all(|place| contents[place] == (place / PIECE) as u8)
+                );
+                assert_eq!(contents[LARGE - 1], 7);
+                assert!(contents[LARGE..].iter().all(|&byte| byte == 0));
+                *contents.last_mut().unwrap() = 0;
+            }
         });
     }
 
