@@ -1,18 +1,22 @@
 //! Results of earlier calls, for modules that answer the same to the same.
 //!
-//! A lane keeps them for each template that asks for it. The key is a hash (BLAKE3) of everything the module is shown. So that the same
+//! A lane keeps them for each template that asks for it. The key is a hash (BLAKE3) of everything the module is shown: of a legacy module, the value alone. So that the same
 //! message at another place of its topic is found again, a module whose results are kept is shown partition 0 and offset 0.
 //! Modules that import a clock or random numbers are never served from here, and failures are not kept.
 //!
+//! An answer is kept by itself, not with the frame that it came in, which may be as long as the guest's memory.
 //! Bounded in bytes by two generations: what is used moves to the young one; when that is full, the old one goes and the young becomes
 //! old. So what goes has not been used for at least as long as it took to fill half of the room: nearly the least recently used, without a list.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use etl_abi::{RecordFields, Verdict};
+use bytes::Bytes;
+use etl_abi::response::ResponseWriter;
+use etl_abi::{Op, RecordFields, Verdict};
 
-use crate::verdicts::Answer;
+use crate::facts::Abi;
+use crate::verdicts::{Answer, Frame};
 
 /// Bytes of results that one lane keeps for one template.
 const LIMIT: usize = 16 << 20;
@@ -61,17 +65,14 @@ impl Results {
     }
 
     /// Keeps the answer to one record, if it is one to be kept.
-    pub(crate) fn put(&mut self, key: Key, answer: Answer, now: Instant) {
-        if !matches!(
-            answer.get(0),
-            Ok(Verdict::Keep | Verdict::Drop | Verdict::SetValue(_) | Verdict::Change(_))
-        ) {
+    pub(crate) fn put(&mut self, key: Key, answer: &Answer, now: Instant) {
+        let Some(answer) = answer.get(0).ok().and_then(alone) else {
             return;
-        }
+        };
         let Some(expires) = now.checked_add(self.time_to_live) else {
             return;
         };
-        let bytes = ENTRY + answer.share();
+        let bytes = ENTRY + answer.bytes();
         self.old.remove(&key);
         self.add(
             key,
@@ -98,8 +99,47 @@ impl Results {
     }
 }
 
+/// The answer to one record, by itself; none where the module failed.
+fn alone(verdict: Verdict<'_>) -> Option<Answer> {
+    let mut writer = ResponseWriter::new();
+    writer.begin(1);
+    match verdict {
+        Verdict::Keep => return Some(Answer::Keep),
+        Verdict::SetValue(value) => return Some(Answer::Value(Bytes::copy_from_slice(value))),
+        Verdict::Fail(_) => return None,
+        Verdict::Drop => writer.drop_record(),
+        Verdict::Change(ops) => {
+            for op in ops.iter() {
+                match op {
+                    Op::SetValue(value) => writer.set_value(value),
+                    Op::MergePatch(patch) => writer.merge_patch(patch),
+                    Op::SetKey(key) => writer.set_key(key),
+                    Op::ClearKey => writer.clear_key(),
+                    Op::SetTopic(topic) => writer.set_topic(topic),
+                    Op::AddHeader { name, value } => writer.add_header(name, value),
+                    Op::SetHeader { name, value } => writer.set_header(name, value),
+                    Op::RemoveHeader { name } => writer.remove_header(name),
+                    Op::SetTimestamp(timestamp) => writer.set_timestamp(timestamp),
+                    Op::ClearTimestamp => writer.clear_timestamp(),
+                    Op::Emit(record) => writer.emit(&record),
+                }
+            }
+            writer.end_record();
+        }
+    }
+    Some(match writer.finish() {
+        Ok(Some(frame)) => Answer::Frame(Frame::checked(Bytes::copy_from_slice(frame), 1)),
+        // A change without one instruction.
+        Ok(None) => Answer::Keep,
+        Err(_) => return None,
+    })
+}
+
 /// A hash over everything that the module is shown of a record.
-pub(crate) fn key<R: RecordFields>(record: &R) -> Key {
+pub(crate) fn key<R: RecordFields>(record: &R, abi: Abi) -> Key {
+    if abi == Abi::Legacy {
+        return *blake3::hash(record.value()).as_bytes();
+    }
     let mut hasher = blake3::Hasher::new();
     let mut part = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -173,7 +213,7 @@ mod tests {
     fn results_expire() {
         let mut results = Results::new(Duration::from_secs(1));
         let now = Instant::now();
-        results.put([1; 32], Answer::Value(Bytes::from_static(b"a")), now);
+        results.put([1; 32], &Answer::Value(Bytes::from_static(b"a")), now);
         assert_eq!(value(&results.get(&[1; 32], now).unwrap()), b"a");
         assert!(
             results
@@ -193,9 +233,9 @@ mod tests {
             key[..4].copy_from_slice(&index.to_le_bytes());
             key
         };
-        results.put(key(0), Answer::Value(Bytes::from_static(b"x")), now);
+        results.put(key(0), &Answer::Value(Bytes::from_static(b"x")), now);
         for index in 1..1_000 {
-            results.put(key(index), Answer::Value(Bytes::from_static(b"y")), now);
+            results.put(key(index), &Answer::Value(Bytes::from_static(b"y")), now);
             assert!(
                 results.get(&key(0), now).is_some(),
                 "used all the time, gone after {index}"
@@ -248,13 +288,62 @@ mod tests {
                 ..base
             },
         ];
-        let keys: std::collections::HashSet<_> = records.iter().map(key).collect();
+        let keys: std::collections::HashSet<_> =
+            records.iter().map(|record| key(record, Abi::V1)).collect();
         assert_eq!(keys.len(), records.len());
         let moved = NewRecord {
             partition: 3,
             offset: 9,
             ..base
         };
-        assert_eq!(key(&moved), key(&base), "the place does not count");
+        assert_eq!(
+            key(&moved, Abi::V1),
+            key(&base, Abi::V1),
+            "the place does not count"
+        );
+        let values = records
+            .iter()
+            .filter(|record| key(*record, Abi::Legacy) == key(&base, Abi::Legacy));
+        assert!(
+            values.count() == records.len() - 1,
+            "a legacy module sees the value alone"
+        );
+    }
+
+    /// A popular record of each batch must not keep all of their frames.
+    #[test]
+    fn an_answer_is_kept_without_the_frame_that_it_came_in() {
+        let mut writer = ResponseWriter::new();
+        writer.begin(4);
+        writer.set_value(&[b'x'; 100_000]);
+        writer.end_record();
+        writer.set_value(b"short");
+        writer.end_record();
+        writer.drop_record();
+        writer.add_header("name", b"value");
+        writer.merge_patch(b"{}");
+        writer.emit(&NewRecord {
+            topic: "t",
+            key: Some(b"k"),
+            headers: &[("a", b"b")],
+            ..NewRecord::default()
+        });
+        writer.end_record();
+        let frame = Bytes::copy_from_slice(writer.finish().unwrap().unwrap());
+        let verdicts =
+            crate::verdicts::Verdicts::one(4, Answer::Frame(Frame::checked(frame.clone(), 4)));
+        let mut results = Results::new(Duration::from_secs(60));
+        let now = Instant::now();
+        for index in 1..4_u8 {
+            results.put([index; 32], &verdicts.answer(index.into()), now);
+        }
+        assert!(results.young_bytes < 1_000, "{}", results.young_bytes);
+        let said = |verdict: Result<Verdict<'_>, _>| format!("{:?}", verdict.ok());
+        for index in 1..4_u8 {
+            let kept = results.get(&[index; 32], now).unwrap();
+            assert_eq!(said(kept.get(0)), said(verdicts.get(index.into())));
+        }
+        drop(verdicts);
+        assert!(frame.is_unique(), "nothing holds the frame");
     }
 }

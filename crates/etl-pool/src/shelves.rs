@@ -462,7 +462,7 @@ impl<E: Engine> Shelves<E> {
         let mut keys = Vec::new();
         let shelf = self.shelf(template);
         for record in records {
-            let key = results::key(record);
+            let key = results::key(record, template.module.compiled.abi);
             let found = shelf
                 .results
                 .as_mut()
@@ -486,7 +486,7 @@ impl<E: Engine> Shelves<E> {
             for ((index, gap), key) in gaps.enumerate().zip(keys) {
                 let answer = verdicts.answer(index);
                 if let Some(results) = &mut shelf.results {
-                    results.put(key, answer.clone(), now);
+                    results.put(key, &answer, now);
                 }
                 *gap = Some(answer);
             }

@@ -56,13 +56,9 @@ impl Frame {
 }
 
 impl Answer {
-    /// Roughly the bytes that keeping the answer to one record keeps.
-    pub(crate) fn share(&self) -> usize {
-        match self {
-            Self::Keep | Self::Failed(_) => 0,
-            Self::Frame(frame) => frame.bytes.len().div_ceil(frame.records.max(1)),
-            Self::Value(value) => value.len(),
-        }
+    /// Bytes that keeping it keeps, besides itself.
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffer().map_or(0, Bytes::len)
     }
 
     /// The answer to one record alone, of those that this one is about.
