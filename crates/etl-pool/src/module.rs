@@ -33,13 +33,12 @@ pub struct Module<E: Engine = NativeEngine> {
 pub(crate) struct Compiled<E: Engine> {
     pub(crate) sha256: [u8; 32],
     pub(crate) size: usize,
-    /// Bytes that keeping it keeps: the module and its code.
-    pub(crate) weight: usize,
+    code_bytes: usize,
     pub(crate) abi: Abi,
     pub(crate) facts: Facts,
     pub(crate) code: E::Code,
     /// The same, for instances that go back to their first state: compiled when a template first asks for it.
-    resettable: OnceLock<Result<E::Code, PoolError>>,
+    resettable: OnceLock<Result<(E::Code, usize), PoolError>>,
     bytes: Vec<u8>,
 }
 
@@ -54,7 +53,7 @@ impl<E: Engine> Compiled<E> {
         Self {
             sha256,
             size: bytes.len(),
-            weight: bytes.len() + code_bytes,
+            code_bytes,
             abi,
             facts,
             code,
@@ -65,14 +64,20 @@ impl<E: Engine> Compiled<E> {
 
     /// The code for instances that go back to their first state.
     pub(crate) fn resettable(&self, pool: &Pool<E>) -> Result<&E::Code, PoolError> {
-        let compile = || {
-            pool.code(&self.bytes, &self.sha256, &self.facts, true)
-                .map(|(code, _)| code)
+        let compile = || pool.code(&self.bytes, &self.sha256, &self.facts, true);
+        match self.resettable.get_or_init(compile) {
+            Ok((code, _)) => Ok(code),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// Bytes that keeping it keeps: the module, and its code as far as it is compiled.
+    pub(crate) fn weight(&self) -> usize {
+        let resettable = match self.resettable.get() {
+            Some(Ok((_, bytes))) => *bytes,
+            _ => 0,
         };
-        self.resettable
-            .get_or_init(compile)
-            .as_ref()
-            .map_err(Clone::clone)
+        self.bytes.len() + self.code_bytes + resettable
     }
 }
 

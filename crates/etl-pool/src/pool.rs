@@ -28,7 +28,7 @@ pub struct PoolOptions {
     pub creation_rate_limit: u32,
     /// An instance that has been idle for so long is dropped.
     pub idle_timeout: Duration,
-    /// Bytes of linear memory that all instances may have together.
+    /// Bytes that all instances may have together: linear memory, tables, and what is kept to put them back.
     pub max_total_memory_bytes: u64,
     /// Bytes of modules, with their code, that stay compiled although no configuration uses them; what was loaded last stays.
     pub unused_module_bytes: usize,
@@ -96,8 +96,8 @@ pub struct Pool<E: Engine = NativeEngine> {
 struct Registry<E: Engine> {
     /// Code that is alive, wherever it is held.
     modules: HashMap<[u8; 32], Weak<Compiled<E>>>,
-    /// What was loaded last, latest at the back: kept for a configuration that comes back to it.
-    recent: VecDeque<Arc<Compiled<E>>>,
+    /// What was loaded last, latest at the back, with its bytes: kept for a configuration that comes back to it.
+    recent: VecDeque<(Arc<Compiled<E>>, usize)>,
     recent_bytes: usize,
     templates: HashMap<TemplateKey, Weak<Template<E>>>,
     /// Slots for templates in the shelves of every lane.
@@ -193,13 +193,18 @@ impl<E: Engine> Pool<E> {
             Some(compiled) => compiled,
             None => self.compile(source, digest)?,
         };
-        self.registry()
-            .touch(&compiled, self.options.unused_module_bytes);
+        self.touch(&compiled);
         Ok(Arc::new(Module {
             id: source.id.to_owned(),
             pool: Arc::clone(self),
             compiled,
         }))
+    }
+
+    /// A module has been loaded, or compiled in another way.
+    pub(crate) fn touch(&self, compiled: &Arc<Compiled<E>>) {
+        let limit = self.options.unused_module_bytes;
+        self.registry().touch(compiled, limit);
     }
 
     fn compile(
@@ -297,12 +302,12 @@ impl<E: Engine> Pool<E> {
         self.created.load(Ordering::Relaxed)
     }
 
-    /// Bytes of linear memory that all instances may have together.
+    /// Bytes that all instances may have together.
     pub fn memory_limit_bytes(&self) -> u64 {
         self.options.max_total_memory_bytes
     }
 
-    /// Bytes of linear memory that all instances have now.
+    /// Bytes that all instances have now.
     pub fn memory_bytes(&self) -> u64 {
         self.memory.used()
     }
@@ -345,16 +350,20 @@ impl<E: Engine> Pool<E> {
 impl<E: Engine> Registry<E> {
     /// Moves a module to the back of what is kept, and lets go of what was not loaded for longest beyond the limit.
     fn touch(&mut self, compiled: &Arc<Compiled<E>>, limit: usize) {
-        let before = self.recent.len();
-        self.recent.retain(|other| !Arc::ptr_eq(other, compiled));
-        if self.recent.len() == before {
-            self.recent_bytes += compiled.weight;
-        }
-        self.recent.push_back(Arc::clone(compiled));
+        self.recent.retain(|(other, bytes)| {
+            let stays = !Arc::ptr_eq(other, compiled);
+            if !stays {
+                self.recent_bytes -= bytes;
+            }
+            stays
+        });
+        let bytes = compiled.weight();
+        self.recent_bytes += bytes;
+        self.recent.push_back((Arc::clone(compiled), bytes));
         while self.recent_bytes > limit
-            && let Some(oldest) = self.recent.pop_front()
+            && let Some((_, bytes)) = self.recent.pop_front()
         {
-            self.recent_bytes -= oldest.weight;
+            self.recent_bytes -= bytes;
         }
         self.modules.retain(|_, module| module.strong_count() > 0);
     }

@@ -103,6 +103,7 @@ impl<E: Engine> Template<E> {
         }
         if options.isolation != Isolation::Instance {
             module.compiled.resettable(&module.pool)?;
+            module.pool.touch(&module.compiled);
         }
         if options.cache_ttl.is_some() && module.facts().nondeterministic {
             tracing::warn!(
@@ -161,7 +162,7 @@ impl<E: Engine> Template<E> {
             .min(self.module.pool.options.max_pool_size)
     }
 
-    /// Bytes of linear memory that its instances have now.
+    /// Bytes that its instances have now: linear memory, tables, and what is kept to put them back.
     pub fn memory_bytes(&self) -> u64 {
         self.setup.guest.memory.used()
     }
