@@ -24,7 +24,7 @@ pub struct InstanceTotals {
     pub alive: u64,
     /// Instances that may be alive at once.
     pub allowed: u64,
-    /// Bytes of linear memory that they have.
+    /// Bytes that they have: linear memory, tables, and what is kept to put them back.
     pub memory_bytes: u64,
     /// Records answered from the result cache.
     pub cache_hits: u64,

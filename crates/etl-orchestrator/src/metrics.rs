@@ -126,7 +126,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "etl_instance_memory_bytes",
         &["module"],
-        "Linear memory of a module's instances.",
+        "Memory of a module's instances: linear memory, tables, and what is kept to put them back.",
     ),
     gauge(
         "etl_circuit_state",
@@ -151,7 +151,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "etl_instance_memory_limit_bytes",
         &[],
-        "Linear memory that all instances may have together.",
+        "Memory that all instances may have together.",
     ),
     histogram(
         "etl_filter_duration_seconds",

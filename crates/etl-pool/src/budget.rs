@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes that guests have together: those of one template, which count for the whole pool too, or those of the pool.
+/// Bytes that guests have together, in their memories and on the host: those of one template, which count for the whole pool too, or those of the pool.
 #[derive(Debug)]
 pub struct MemoryBudget {
     limit: u64,
@@ -56,6 +56,44 @@ impl MemoryBudget {
     /// Bytes in use.
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes taken from a budget, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Account {
+    budget: Arc<MemoryBudget>,
+    bytes: u64,
+}
+
+impl Account {
+    /// An account of so many bytes, if they are to be had.
+    pub(crate) fn open(budget: &Arc<MemoryBudget>, bytes: u64) -> Option<Self> {
+        budget.take(bytes).then(|| Self {
+            budget: Arc::clone(budget),
+            bytes,
+        })
+    }
+
+    /// Takes more, all or nothing.
+    pub(crate) fn take(&mut self, bytes: u64) -> bool {
+        let taken = self.budget.take(bytes);
+        if taken {
+            self.bytes += bytes;
+        }
+        taken
+    }
+
+    /// Gives some back.
+    pub(crate) fn give(&mut self, bytes: u64) {
+        self.bytes -= bytes;
+        self.budget.give(bytes);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.budget.give(self.bytes);
     }
 }
 
@@ -315,6 +353,19 @@ mod tests {
         budget.give(60);
         assert_eq!(budget.used(), 40);
         assert!(!budget.take(u64::MAX));
+    }
+
+    #[test]
+    fn an_account_gives_back_what_it_took() {
+        let budget = Arc::new(MemoryBudget::new(100));
+        let mut account = Account::open(&budget, 30).expect("there is room");
+        assert!(Account::open(&budget, 71).is_none());
+        assert!(account.take(70));
+        assert!(!account.take(1));
+        account.give(50);
+        assert_eq!(budget.used(), 50);
+        drop(account);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

@@ -60,8 +60,9 @@ pub struct Facts {
     pub memory_minimum_bytes: u64,
     /// Bytes of linear memory that it declares as its maximum.
     pub memory_maximum_bytes: Option<u64>,
-    /// Bytes of its tables at the start, on the host.
-    pub table_bytes: u64,
+    /// Bytes that an instance takes on the host beside its linear memory, at the most and roughly: tables, and what the runtime keeps for functions,
+    /// globals and exports.
+    pub host_bytes: u64,
     /// Functions, not counting imports.
     pub functions: usize,
     /// Whether it can see a clock or random numbers: then the same input may give another output.

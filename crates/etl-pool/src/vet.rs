@@ -7,7 +7,8 @@
 
 use wasmparser::{
     ExternalKind, FuncToValidate, FuncType, FuncValidatorAllocations, FunctionBody, Operator,
-    Parser, Payload, TypeRef, ValType, ValidPayload, Validator, ValidatorResources, WasmFeatures,
+    Parser, Payload, TableType, TypeRef, ValType, ValidPayload, Validator, ValidatorResources,
+    WasmFeatures,
 };
 
 use crate::caps::Caps;
@@ -44,9 +45,10 @@ pub(crate) fn vet(bytes: &[u8], caps: &Caps) -> Vetted {
         problems: Vec::new(),
         types: Vec::new(),
         functions: Vec::new(),
-        imported_functions: 0,
-        memories: 0,
         elements: 0,
+        tables: Vec::new(),
+        globals: 0,
+        grows_tables: false,
         function_exports: Vec::new(),
         memory_exported: false,
     };
@@ -58,6 +60,7 @@ pub(crate) fn vet(bytes: &[u8], caps: &Caps) -> Vetted {
         };
     }
     vetting.check_exports();
+    vetting.facts.host_bytes = vetting.host_bytes();
     Vetted {
         facts: vetting.facts,
         problems: vetting.problems,
@@ -74,9 +77,10 @@ struct Vetting<'a> {
     types: Vec<FuncType>,
     /// The type of every function, imports first.
     functions: Vec<u32>,
-    imported_functions: usize,
-    memories: usize,
     elements: usize,
+    tables: Vec<TableType>,
+    globals: u64,
+    grows_tables: bool,
     function_exports: Vec<(String, u32)>,
     memory_exported: bool,
 }
@@ -203,8 +207,11 @@ impl Vetting<'_> {
                     loops += 1;
                     self.cap(&format!("loops in function {index}"), loops, most_loops)?;
                 }
+                Operator::TableGrow { .. } => {
+                    self.facts.changes_tables = true;
+                    self.grows_tables = true;
+                }
                 Operator::TableSet { .. }
-                | Operator::TableGrow { .. }
                 | Operator::TableFill { .. }
                 | Operator::TableCopy { .. }
                 | Operator::TableInit { .. } => self.facts.changes_tables = true,
@@ -254,17 +261,17 @@ impl Vetting<'_> {
                             ),
                         );
                     }
-                    self.facts.table_bytes += ty.initial.saturating_mul(8);
+                    self.tables.push(ty);
                 }
             }
             Payload::MemorySection(section) => {
                 for memory in section {
                     let memory = memory?;
-                    self.memories += 1;
                     self.facts.memory_minimum_bytes = memory.initial << 16;
                     self.facts.memory_maximum_bytes = memory.maximum.map(|pages| pages << 16);
                 }
             }
+            Payload::GlobalSection(section) => self.globals = section.count().into(),
             Payload::ExportSection(section) => {
                 for export in section {
                     self.export(&export?);
@@ -295,7 +302,6 @@ impl Vetting<'_> {
         let signature = match import.ty {
             TypeRef::Func(ty) | TypeRef::FuncExact(ty) => {
                 self.functions.push(ty);
-                self.imported_functions += 1;
                 let ty = self.types[ty as usize].clone();
                 match offer::find(module, name) {
                     None => self.problem(
@@ -372,6 +378,37 @@ impl Vetting<'_> {
     fn function_type(&self, index: u32) -> Option<&FuncType> {
         self.types
             .get(*self.functions.get(index as usize)? as usize)
+    }
+
+    /// What an instance takes on the host: sizes of the runtime's own structures, rounded up.
+    fn host_bytes(&self) -> u64 {
+        const INSTANCE: u64 = 4 << 10;
+        const FUNCTION: u64 = 48;
+        const GLOBAL: u64 = 64;
+        const EXPORT: u64 = 256;
+        const ELEMENT: u64 = 8;
+        // A table that cannot grow is there a second time, with what is called behind each element.
+        const FIXED_ELEMENT: u64 = 40;
+        let limit = u64::from(self.caps.table_elements);
+        let tables = self.tables.iter().map(|table| {
+            let most = table.maximum.unwrap_or(u64::MAX).min(limit);
+            if table.maximum == Some(table.initial) {
+                table.initial.saturating_mul(FIXED_ELEMENT)
+            } else if self.grows_tables {
+                most.max(table.initial).saturating_mul(ELEMENT)
+            } else {
+                table.initial.saturating_mul(ELEMENT)
+            }
+        });
+        let exports = self.facts.exports.iter();
+        INSTANCE
+            + self.functions.len() as u64 * FUNCTION
+            + self.globals * GLOBAL
+            + exports
+                .map(|export| EXPORT + export.name.len() as u64)
+                .sum::<u64>()
+            + self.elements as u64 * ELEMENT
+            + tables.fold(0, u64::saturating_add)
     }
 
     /// Whether the module is one of either ABI.

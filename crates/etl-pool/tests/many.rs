@@ -145,7 +145,8 @@ fn what_is_made_ready_does_not_displace_itself() {
     }
 }
 
-/// The memories of all bombs together, and nothing else, are what they cost.
+/// A thousand instances that take all that they can get: in their memories, in tables, in what is kept to put them back. The budget of all
+/// instances together is what they cost.
 #[test]
 fn a_thousand_bombs_at_once_cost_what_they_may() {
     if !alone("a_thousand_bombs_at_once_cost_what_they_may") {
@@ -153,23 +154,55 @@ fn a_thousand_bombs_at_once_cost_what_they_may() {
     }
     const BOMBS: u64 = 1_000;
     const LIMIT: u64 = 512 << 10;
-    let tables = "(table $t 0 funcref)";
     let grow_tables = "(loop $t (br_if $t (i32.ne (table.grow $t (ref.null func) (i32.const 1000)) (i32.const -1))))";
     let grow = "(loop $l (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then \
                 (memory.fill (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 65536)) (i32.const 7) (i32.const 65536)) (br $l))))";
-    for (extra, then, table_bytes) in [
-        ("", grow.to_owned(), 0),
-        (tables, format!("{grow_tables} {grow}"), 1 << 20),
+    let fixed_tables = "(table 2000 2000 funcref) ".repeat(4);
+    let functions = "(func) ".repeat(2_000);
+    let fill =
+        "(func $fill (memory.fill (i32.const 0) (i32.const 7) (i32.const 262144))) (start $fill)";
+    for (name, extra, then, isolation, memory) in [
+        // What is kept to go back to is as large as the memory that it is of, and has two pages of notes.
+        (
+            "memory that is put back",
+            fill,
+            String::new(),
+            Isolation::Record,
+            (512 + 8) << 10,
+        ),
+        ("memory", "", grow.to_owned(), Isolation::Instance, LIMIT),
+        (
+            "tables that grow, and memory",
+            "(table $t 0 funcref)",
+            format!("{grow_tables} {grow}"),
+            Isolation::Instance,
+            LIMIT,
+        ),
+        (
+            "tables that cannot grow, and functions",
+            &format!("{fixed_tables} {functions}"),
+            grow.to_owned(),
+            Isolation::Instance,
+            LIMIT,
+        ),
     ] {
+        let guest = on_poison(extra, &then);
+        let host = etl_pool::inspect(&guest).facts.host_bytes;
         for layout in [MemoryLayout::Reserved, MemoryLayout::Compact] {
+            let budget = BOMBS * (memory + host);
             let pool = Pool::new(PoolOptions {
                 max_pool_size: BOMBS as usize,
-                max_total_memory_bytes: BOMBS * LIMIT,
+                max_total_memory_bytes: budget,
                 memory_layout: Some(layout),
                 ..PoolOptions::default()
             })
             .unwrap();
-            let guest = on_poison(extra, &then);
+            // Compiled before anything is measured.
+            let options = InstanceOptions {
+                isolation,
+                ..InstanceOptions::default()
+            };
+            drop(template_with(&pool, &guest, options));
             let before = status("VmRSS");
             let mut lanes = Vec::new();
             let mut templates: Vec<Arc<Template>> = Vec::new();
@@ -178,6 +211,7 @@ fn a_thousand_bombs_at_once_cost_what_they_may() {
                 let options = InstanceOptions {
                     memory_limit_bytes: LIMIT,
                     custom_config: index.to_string().into_bytes().into(),
+                    isolation,
                     ..InstanceOptions::default()
                 };
                 templates.push(template_with(&pool, &guest, options));
@@ -188,17 +222,51 @@ fn a_thousand_bombs_at_once_cost_what_they_may() {
                 let verdicts = lane
                     .call(&templates[index as usize], &records(&["!"]), in_ms(10_000))
                     .unwrap();
-                assert_eq!(words(&verdicts), ["=!"], "{index}");
+                assert_eq!(words(&verdicts), ["=!"], "{name} {index}");
             }
-            assert_eq!(pool.instances(), BOMBS as usize);
-            assert_eq!(pool.memory_bytes(), BOMBS * LIMIT);
+            assert_eq!(pool.instances(), BOMBS as usize, "{name}, {layout:?}");
+            assert_eq!(pool.memory_bytes(), budget, "{name}, {layout:?}");
             let resident = (status("VmRSS") - before) << 10;
-            let allowed = BOMBS * (LIMIT + table_bytes) * 105 / 100;
+            println!("{name}, {layout:?}: {resident} bytes resident of {budget}");
             assert!(
-                resident <= allowed,
-                "{layout:?}: {resident} bytes resident, {allowed} allowed"
+                resident <= budget * 105 / 100,
+                "{name}, {layout:?}: {resident} bytes resident, {budget} allowed"
             );
         }
+    }
+}
+
+/// One more than fits is refused for what it takes beside its memory too.
+#[test]
+fn tables_and_what_is_kept_count_as_memory() {
+    let tables = "(table 100000 100000 funcref) ".repeat(16);
+    let fill =
+        "(func $fill (memory.fill (i32.const 0) (i32.const 7) (i32.const 262144))) (start $fill)";
+    for (extra, isolation) in [
+        (tables.as_str(), Isolation::Instance),
+        (fill, Isolation::Record),
+    ] {
+        let pool = Pool::new(PoolOptions {
+            max_total_memory_bytes: 400 << 10,
+            ..PoolOptions::default()
+        })
+        .unwrap();
+        let options = InstanceOptions {
+            isolation,
+            ..InstanceOptions::default()
+        };
+        let template = template_with(&pool, &v1(extra, ECHO), options);
+        let mut shelves = pool.shelves();
+        shelves.never_wait();
+        let error = shelves
+            .call(&template, &records(&["a"]), in_ms(10_000))
+            .unwrap_err();
+        assert_eq!(error.kind(), FailureKind::PoolExhausted, "{error}");
+        assert!(
+            error.message().contains("memory of all instances"),
+            "{error}"
+        );
+        assert_eq!((pool.instances(), pool.memory_bytes()), (0, 0));
     }
 }
 

@@ -18,11 +18,13 @@ use super::compile::Code;
 use super::failure;
 use super::imports::{self, Host};
 use super::leash::Leash;
-use super::memory::{GuestTunables, Location};
+use super::memory::{GuestTunables, Location, USED_UP};
 use super::snapshot::{self, Snapshot};
+use crate::budget::Account;
 use crate::error::{CallError, FailureKind};
 use crate::facts::Abi;
 use crate::guest::CallState;
+use crate::guest_log::printable;
 use crate::settings::Settings;
 
 /// One guest.
@@ -36,7 +38,10 @@ pub struct NativeInstance {
     room: (i32, usize),
     state: Arc<CallState>,
     leash: Arc<Leash>,
+    /// Where it goes back to; none where the code is not made for that, or a new instance costs less.
     snapshot: Option<Snapshot>,
+    /// For what the runtime keeps of it.
+    _account: Account,
     // Dropped last: the code goes with it, and everything above refers to the code.
     _engine: Engine,
 }
@@ -65,6 +70,8 @@ impl NativeInstance {
         deadline: Instant,
     ) -> Result<Self, CallError> {
         let _run = leash.run(deadline);
+        let account = Account::open(&setup.guest.memory, code.facts.host_bytes)
+            .ok_or_else(|| CallError::new(FailureKind::PoolExhausted, USED_UP))?;
         let state = Arc::new(CallState::default());
         state.begin();
         let mut engine = code.engine.clone();
@@ -126,21 +133,25 @@ impl NativeInstance {
             state,
             leash: Arc::clone(leash),
             snapshot: None,
+            _account: account,
             _engine: code.engine.clone(),
         };
         if let Some(init) = init {
             this.init(&init, &setup.config)?;
         }
         if code.resettable {
-            let snapshot = Snapshot::take(
+            this.snapshot = Snapshot::take(
                 &mut this.store,
                 &instance.exports,
                 &this.memory,
                 &code.facts,
-            )
-            .map_err(|error| invalid(error.to_string()))?;
-            env.as_mut(&mut this.store).map = Some(snapshot.map().clone());
-            this.snapshot = Some(snapshot);
+                &setup.guest.memory,
+                deadline,
+            )?;
+            env.as_mut(&mut this.store).map = this
+                .snapshot
+                .as_ref()
+                .map(|snapshot| snapshot.map().clone());
         }
         Ok(this)
     }
@@ -173,7 +184,7 @@ impl NativeInstance {
         let message = self.bytes(pointer, length as usize, names::INIT)?;
         let message = &message[..message.len().min(16 << 10)];
         let message = settings.masked(String::from_utf8_lossy(message));
-        let message = &message[..message.floor_char_boundary(1 << 10)];
+        let message = printable(&message[..message.floor_char_boundary(1 << 10)]);
         Err(CallError::new(
             FailureKind::Module,
             format!("the module refused its configuration: {message}"),
@@ -314,7 +325,7 @@ impl Instance for NativeInstance {
                 size,
             ));
         };
-        write(frame);
+        // Before it is written: whoever writes it may panic.
         if let Some(snapshot) = &self.snapshot {
             snapshot::note(
                 &snapshot.map().view(store),
@@ -322,6 +333,7 @@ impl Instance for NativeInstance {
                 len,
             );
         }
+        write(frame);
         let packed = match process.call(store, pointer, length) {
             Ok(packed) => packed,
             Err(error) => return Err(failure::of_call(error, &self.state, &self.leash)),

@@ -16,7 +16,7 @@ use wasmer::{MemoryError, MemoryStyle, MemoryType, Pages, TableStyle, TableType}
 use super::super::{MemoryLayout, Setup};
 use super::compact::Compact;
 use super::leash::{self, Leash};
-use crate::budget::MemoryBudget;
+use crate::budget::{Account, MemoryBudget};
 use crate::facts::Facts;
 use crate::guest::CallState;
 
@@ -68,6 +68,9 @@ impl Tunables for CompilingTunables {
         Err(NOTHING.to_owned())
     }
 }
+
+/// Why an instance is not made for want of memory.
+pub(super) const USED_UP: &str = "the memory of all instances together is used up";
 
 const NOTHING: &str = "an engine that only compiles has no instances";
 
@@ -153,16 +156,8 @@ impl GuestTunables {
                 self.memory_limit
             )));
         }
-        if !self.budget.take(minimum) {
-            return Err(MemoryError::Generic(
-                "the memory of all instances together is used up".to_owned(),
-            ));
-        }
-        // From here on the account gives back what was taken, whatever happens.
-        let account = Account {
-            budget: Arc::clone(&self.budget),
-            bytes: minimum,
-        };
+        let account = Account::open(&self.budget, minimum)
+            .ok_or_else(|| MemoryError::Generic(USED_UP.to_owned()))?;
         Ok(VMMemory(Box::new(Limited {
             inner: make(ty).map_err(|error| self.refused(&error))?,
             limit: self.memory_limit,
@@ -242,19 +237,6 @@ impl Tunables for GuestTunables {
     }
 }
 
-/// Bytes taken from the budget, given back on drop.
-#[derive(Debug)]
-struct Account {
-    budget: Arc<MemoryBudget>,
-    bytes: u64,
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        self.budget.give(self.bytes);
-    }
-}
-
 /// The runtime's memory, with a limit.
 #[derive(Debug)]
 struct Limited {
@@ -285,21 +267,14 @@ impl LinearMemory for Limited {
         };
         let bytes = u64::from(delta.0) << 16;
         let wanted = (u64::from(current.0) << 16) + bytes;
-        if wanted > self.limit || !self.account.budget.take(bytes) {
+        if wanted > self.limit || !self.account.take(bytes) {
             self.state.refuse_memory();
             return Err(refused);
         }
-        match self.inner.grow(delta) {
-            Ok(previous) => {
-                self.account.bytes += bytes;
-                Ok(previous)
-            }
-            Err(error) => {
-                self.account.budget.give(bytes);
-                self.state.refuse_memory();
-                Err(error)
-            }
-        }
+        self.inner.grow(delta).inspect_err(|_| {
+            self.account.give(bytes);
+            self.state.refuse_memory();
+        })
     }
 
     fn vmmemory(&self) -> NonNull<VMMemoryDefinition> {
