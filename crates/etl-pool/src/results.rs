@@ -338,7 +338,9 @@ mod tests {
             results.put([index; 32], &verdicts.answer(index.into()), now);
         }
         assert!(results.young_bytes < 1_000, "{}", results.young_bytes);
-        let said = |verdict: Result<Verdict<'_>, _>| format!("{:?}", verdict.ok());
+        fn said(verdict: Result<Verdict<'_>, &crate::error::CallError>) -> String {
+            format!("{:?}", verdict.ok())
+        }
         for index in 1..4_u8 {
             let kept = results.get(&[index; 32], now).unwrap();
             assert_eq!(said(kept.get(0)), said(verdicts.get(index.into())));
