@@ -42,7 +42,7 @@ fn compact_instances_take_little_of_everything() {
         return;
     }
     const COUNT: usize = 2_000;
-    for (isolation, kibibytes) in [(Isolation::Instance, 128), (Isolation::Record, 128 + 1_024)] {
+    for (isolation, kibibytes) in [(Isolation::Instance, 128), (Isolation::Record, 1_200)] {
         let pool = large_pool(MemoryLayout::Compact);
         let options = InstanceOptions {
             isolation,
