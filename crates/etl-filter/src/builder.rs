@@ -183,14 +183,33 @@ impl RuleSetBuilder {
                 }
             }
         }
-        let engine = planner.build(&trees, sources, self.crowd.unwrap_or(CROWD), threads);
-        match planner::over_budget(taken + engine.bytes(), &self.limits) {
-            Some(problem) => Err(BuildError::of_rule(
-                id(self.rules.len().saturating_sub(1)),
-                problem,
-            )),
-            None => Ok(engine),
+        let crowd = self.crowd.unwrap_or(CROWD);
+        let (engine, left_out) = planner.build(&trees, sources, crowd, threads);
+        let problem = planner::over_budget(taken + engine.bytes(), &self.limits);
+        match (problem, left_out) {
+            (None, _) => Ok(engine),
+            (Some(problem), Some(filter)) => Err(self.of_filter(filter, problem)),
+            (Some(problem), None) => Err(self.of_last(problem)),
         }
+    }
+
+    /// The problem of a filter, by its number among all.
+    fn of_filter(&self, number: usize, problem: Problem) -> BuildError {
+        let mut before = 0;
+        for (index, rule) in self.rules.iter().enumerate() {
+            let filters = rule.filters();
+            if let Some(filter) = filters.get(number - before) {
+                let filter = (*filter).clone();
+                return BuildError::of_filter(id(index), number - before, filter, problem);
+            }
+            before += filters.len();
+        }
+        self.of_last(problem)
+    }
+
+    /// The problem of all rules together.
+    fn of_last(&self, problem: Problem) -> BuildError {
+        BuildError::of_rule(id(self.rules.len().saturating_sub(1)), problem)
     }
 }
 

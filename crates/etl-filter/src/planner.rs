@@ -154,14 +154,15 @@ impl Planner {
         &self.texts[start..end]
     }
 
-    /// Builds the engine for rules whose leaves are slots.
+    /// Builds the engine for rules whose leaves are slots. Where expressions without a literal take more than the whole set may, some are left out,
+    /// and the filter that brought the first of them comes too.
     pub(crate) fn build(
         mut self,
         trees: &[Tree],
         sources: Sources,
         crowd: usize,
         threads: usize,
-    ) -> Engine {
+    ) -> (Engine, Option<usize>) {
         self.known = Interner::default();
         let mut lists = Lists::default();
         let (dispatch, values) = Dispatch::new(trees, self.slots.len(), &mut lists);
@@ -221,10 +222,12 @@ impl Planner {
         });
         // Those that start alike go into one automaton, which is the smaller for it.
         expressions.sort_unstable_by(|left, right| left.0.cmp(&right.0));
-        let expressions = expressions
+        let read = expressions
             .iter()
             .map(|(_, (slot, value, word))| (self.expression(slot, &sources), *value, *word));
-        let rest = Rest::new(expressions, single, self.limits.memory_bytes);
+        let (rest, left_out) = Rest::new(read, single, self.limits.memory_bytes);
+        let left_out = left_out.and_then(|place| expressions.get(place));
+        let left_out = left_out.map(|(_, (slot, ..))| slot.filter as usize);
         let mut this = Engine {
             number: Engine::next_number(),
             sources,
@@ -241,7 +244,7 @@ impl Planner {
             folds,
         };
         this.shrink();
-        this
+        (this, left_out)
     }
 
     /// The expression of a slot, read once more: keeping all of them from the first pass would take kilobytes for each.

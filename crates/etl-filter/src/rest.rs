@@ -45,19 +45,19 @@ pub(crate) struct Rest {
 impl Rest {
     /// `expressions` with what to do if they match, and what to do if they have to be asked one by one; `single` of the latter. An expression can
     /// take a megabyte when it is read, so no more are held than are tried together. Once the automata take more than `most_bytes`, which is more
-    /// than the whole set may, the others are left out.
+    /// than the whole set may, the others are left out; then the place of the first of them comes too.
     pub(crate) fn new(
         mut expressions: impl ExactSizeIterator<Item = (Option<Hir>, u32, u32)>,
         single: Vec<u32>,
         most_bytes: usize,
-    ) -> Self {
+    ) -> (Self, Option<usize>) {
         let mut this = Self {
             automata: Vec::new(),
             single,
         };
         if expressions.len() < WORTH_AN_AUTOMATON {
             this.single.extend(expressions.map(|(_, _, check)| check));
-            return this;
+            return (this, None);
         }
         let bytes = if expressions.len() <= TOGETHER {
             AUTOMATON_BYTES
@@ -68,6 +68,7 @@ impl Rest {
         let mut together = TOGETHER;
         let mut ready: Vec<(Hir, u32, u32)> = Vec::new();
         let mut built = 0;
+        let all = expressions.len();
         while built <= most_bytes {
             let wanted = together.saturating_sub(ready.len());
             for (hir, value, check) in expressions.by_ref().take(wanted) {
@@ -78,7 +79,7 @@ impl Rest {
             }
             let count = together.min(ready.len());
             if count == 0 {
-                break;
+                return (this, None);
             }
             match automaton(&ready[..count], bytes) {
                 Some(table) => {
@@ -98,7 +99,7 @@ impl Rest {
                     .extend(ready.drain(..count).map(|(_, _, check)| check)),
             }
         }
-        this
+        (this, Some(all - expressions.len() - ready.len()))
     }
 
     /// Calls `found` with the word of every expression that matches, once, and of every single pattern. `reported` is empty, and
@@ -219,16 +220,15 @@ mod tests {
                 read += 1;
                 (Some(hir.clone()), 0, 0)
             });
-            let rest = Rest::new(items, Vec::new(), most_bytes);
-            (read, rest.together() + rest.single(), rest.automata())
+            let (rest, left_out) = Rest::new(items, Vec::new(), most_bytes);
+            let taken = rest.together() + rest.single();
+            (read, taken, rest.automata(), left_out)
         };
-        let (read, taken, automata) = build(usize::MAX);
-        assert_eq!((read, taken), (400, 400));
+        let (read, taken, automata, left_out) = build(usize::MAX);
+        assert_eq!((read, taken, left_out), (400, 400, None));
         assert!(automata > 3, "{automata}");
-        let (read, taken, automata) = build(1);
-        assert!(
-            read <= TOGETHER && taken < 400 && automata == 1,
-            "{read}, {taken}, {automata}"
-        );
+        let (read, taken, automata, left_out) = build(1);
+        assert_eq!((automata, left_out), (1, Some(taken)));
+        assert!(read <= TOGETHER && taken < 400, "{read}, {taken}");
     }
 }

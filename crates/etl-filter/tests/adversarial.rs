@@ -477,6 +477,37 @@ fn short_expressions_that_say_long_things_are_read_as_what_they_say() {
 }
 
 #[test]
+fn a_set_over_its_memory_for_its_automata_names_one_of_their_expressions() {
+    if cfg!(miri) {
+        return;
+    }
+    let mut builder = RuleSet::builder();
+    builder.limits(Limits {
+        memory_bytes: 300_000,
+        ..Limits::default()
+    });
+    let exact = |from: usize| {
+        (from..from + 1_000).map(|number| TopicFilter::new(Kind::Exact, number.to_string()))
+    };
+    builder.extend(exact(0));
+    builder.extend((0..300).map(|number| {
+        let (first, second) = (number % 20 + 2, number / 20 + 2);
+        let expression = format!("[a-m]{{{first}}}[h-z]{{{second}}}[0-9]");
+        Rule::any([
+            TopicFilter::new(Kind::Exact, format!("x{number}")),
+            TopicFilter::new(Kind::Regex, expression),
+        ])
+    }));
+    builder.extend(exact(1_000));
+    let error = builder.build().expect_err("this is some megabytes");
+    assert_eq!(error.kind(), BuildErrorKind::OutOfMemoryBudget);
+    assert!((1_000..1_300).contains(&error.rule().index()), "{error}");
+    assert_eq!(error.filter_index(), Some(1), "{error}");
+    let filter = error.filter().expect("it is named");
+    assert_eq!(filter.kind(), Kind::Regex, "{error}");
+}
+
+#[test]
 fn literals_that_no_pattern_shows_count_against_the_memory_of_the_set() {
     if cfg!(miri) {
         return;
