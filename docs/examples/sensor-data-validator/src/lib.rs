@@ -128,14 +128,8 @@ fn sensor_data_validator(record: &Record<'_>, config: &Config, out: &mut Output)
 
 /// A field of an object. Of a name that repeats the last one counts, as for most readers.
 fn member<'a>(fields: &'a Value<'_>, name: &str) -> Option<&'a Value<'a>> {
-    let mut members = fields.iter_object()?;
-    let mut found = None;
-    for (known, value) in members.by_ref() {
-        if known == name {
-            found = Some(value);
-        }
-    }
-    found
+    let members = fields.iter_object()?.filter(|(known, _)| *known == name);
+    members.last().map(|(_, value)| value)
 }
 
 fn problems(fields: &Value<'_>, config: &Config) -> Vec<String> {
