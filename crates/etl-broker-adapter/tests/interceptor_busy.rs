@@ -83,11 +83,11 @@ fn sleep_until(time: Instant) {
     std::thread::sleep(time.saturating_duration_since(Instant::now()));
 }
 
-/// One instance: by the module's own limit, by the number of all, and by their memory.
+/// One instance: by the module's own limit, by the number of all, and by their memory: a page for each, and what it has beside that.
 const ONE: [(&str, &str); 3] = [
     ("", "max_concurrent_instances = 1,"),
     ("max_pool_size = 1", ""),
-    ("max_total_memory_bytes = 65536", ""),
+    ("max_total_memory_bytes = 98304", ""),
 ];
 
 #[test]
