@@ -12,7 +12,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use etl_config::{LoadOptions, Loaded, load_text};
 use shuttle::future::block_on;
-use shuttle::thread;
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Config as Shuttle, Runner, thread};
 
 use crate::{Clock, Options, Orchestrator, Outcome, Record, Reply, TransformFor, View};
 
@@ -100,9 +101,15 @@ fn check(scenario: impl Fn() + Send + Sync + 'static) {
     let times = times.map_or(60, |times| times.parse().expect("a number"));
     let scenario = Arc::new(scenario);
     let again = scenario.clone();
-    shuttle::check_random(move || scenario(), times);
+    // Its own 60 KiB for a thread are too little for what a reload does, depending on how that is compiled.
+    let config = || {
+        let mut config = Shuttle::new();
+        config.stack_size = 1 << 20;
+        config
+    };
+    Runner::new(RandomScheduler::new(times), config()).run(move || scenario());
     // With few switches at the worst moments.
-    shuttle::check_pct(move || again(), times, 3);
+    Runner::new(PctScheduler::new(3, times), config()).run(move || again());
 }
 
 #[test]

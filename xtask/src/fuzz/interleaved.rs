@@ -46,7 +46,8 @@ pub(super) fn run(
         if !output.status.success() {
             println!("{said}{}", String::from_utf8_lossy(&output.stderr));
             return Ok(Outcome::Failed(format!(
-                "seed {seed}; again: cargo xtask fuzz --only {module} --seed {seed} --cases {now}"
+                "seed {seed}, {}; again: cargo xtask fuzz --only {module} --seed {seed} --cases {now}",
+                output.status
             )));
         }
         if said.contains("running 0 tests") {
