@@ -22,6 +22,9 @@ const VIEWS: [&str; 7] = [
     "Health",
 ];
 
+/// The dialog is open and has the focus.
+const ASKED: &str = "document.getElementById('dialog').open && document.getElementById('dialog').contains(document.activeElement)";
+
 #[test]
 fn all_of_it_works_by_keyboard_and_on_a_phone() {
     let Some(mut browser) = Browser::start("the console in a browser: keyboard and phone") else {
@@ -59,11 +62,13 @@ fn all_of_it_works_by_keyboard_and_on_a_phone() {
     browser.until("document.querySelectorAll('[data-pipeline]').length === 1 && document.querySelector('[data-pipeline=z-0417]')");
     browser.tab_to("focused.textContent === 'Enable'");
     browser.key("Enter");
-    browser.until("document.getElementById('dialog').open && document.getElementById('dialog').contains(document.activeElement)");
+    browser.until(ASKED);
     browser.key("Escape");
     browser.until("!document.getElementById('dialog').open");
-    browser.until("document.activeElement.textContent === 'Enable'");
+    // The focus is back a moment before the button's work is over, and until then it cannot be pressed again.
+    browser.until("document.activeElement.textContent === 'Enable' && document.activeElement.ariaDisabled !== 'true'");
     browser.key("Enter");
+    browser.until(ASKED);
     browser.tab_to("focused.id === 'dialog-yes'");
     browser.key("Enter");
     made(browser, 2);
@@ -73,6 +78,7 @@ fn all_of_it_works_by_keyboard_and_on_a_phone() {
     browser.until("document.querySelector('main h1')?.textContent === 'Generations'");
     browser.tab_to("focused.textContent === 'Roll back'");
     browser.key("Enter");
+    browser.until(ASKED);
     browser.tab_to("focused.id === 'dialog-yes'");
     browser.key("Enter");
     made(browser, 3);
