@@ -19,7 +19,7 @@ export class Refused extends Error {
   }
 }
 
-async function request(token, method, path, { query = {}, body, kind, generation } = {}) {
+async function request(token, method, path, { query = {}, body, kind, generation, read = parse } = {}) {
   const url = new URL(`/api/v1/${path}`, location.origin);
   for (const [name, value] of Object.entries(query)) {
     if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
@@ -31,7 +31,7 @@ async function request(token, method, path, { query = {}, body, kind, generation
   const text = await response.text();
   let value = {};
   try {
-    value = parse(text);
+    value = read(text);
   } catch {
     // What is refused before it is a request has no words.
   }
@@ -50,6 +50,9 @@ export async function ask(method, path, options) {
 }
 
 export const get = (path, query) => ask("GET", path, { query });
+
+/** Figures are reckoned with, so they are numbers, however they are written. */
+export const getStatistics = () => ask("GET", "statistics", { read: JSON.parse });
 
 /** Makes a change and says what came of it. Answers whether it was made. */
 export async function change(method, path, options = {}) {

@@ -1,12 +1,12 @@
 // Whether all is well, and what is not.
 
-import { get } from "./api.js";
+import { get, getStatistics } from "./api.js";
 import { figures, make, table } from "./dom.js";
 import { bytes, count } from "./format.js";
 
 export async function health(place) {
   async function refresh() {
-    const [health, now] = await Promise.all([get("health"), get("statistics")]);
+    const [health, now] = await Promise.all([get("health"), getStatistics()]);
     const rows = health.reasons.map((reason) => [reason.alert, reason.pipeline ?? "", reason.module ?? "", reason.message]);
     const circuits = now.circuits.filter(({ state }) => state !== "Closed").map(({ pipeline, module, state }) => [pipeline, module, state]);
     const limit = now.instance_memory_limit_bytes === null ? "" : ` of ${bytes(now.instance_memory_limit_bytes)}`;

@@ -1,6 +1,6 @@
 // Modules: their versions, how a new one does, and the ways on and back.
 
-import { change, get, may } from "./api.js";
+import { change, get, getStatistics, may } from "./api.js";
 import { button, confirmed, field, figures, make, notice, select } from "./dom.js";
 import { bytes, count, short, time } from "./format.js";
 
@@ -30,7 +30,7 @@ export async function modules(place) {
   }
 
   async function refresh() {
-    const [statistics, modules] = await Promise.all([get("statistics"), get("modules")]);
+    const [statistics, modules] = await Promise.all([getStatistics(), get("modules")]);
     // Whoever is typing into a card is not disturbed unless there is something new.
     const isSame = JSON.stringify(modules) === JSON.stringify(list);
     list = modules;

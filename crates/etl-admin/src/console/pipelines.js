@@ -2,7 +2,7 @@
 //
 // However many there are, only as many are drawn as somebody has scrolled to, and only those are kept up to date.
 
-import { ask, change, get, may } from "./api.js";
+import { ask, change, get, getStatistics, may } from "./api.js";
 import { button, confirmed, field, figures, make, select } from "./dom.js";
 import { bytes, count, pretty, rate, time } from "./format.js";
 
@@ -88,7 +88,7 @@ export async function pipelines(place) {
   }
 
   async function refresh() {
-    [before, now] = [now, await get("statistics")];
+    [before, now] = [now, await getStatistics()];
     if (now.generation !== list.generation) {
       list = await get("pipelines");
       matching = list.pipelines.filter(isMeant);

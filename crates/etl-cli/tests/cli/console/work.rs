@@ -65,6 +65,16 @@ fn failed_with(browser: &mut Browser, kind: &str) {
     ));
 }
 
+/// From now on half of all records take four microseconds, as the statistics say.
+const SHORT_TIMES: &str = r#"
+    const real = fetch;
+    window.fetch = async (url, options) => {
+        const answer = await real(url, options);
+        if (!String(url).endsWith("/statistics")) return answer;
+        const text = (await answer.text()).replaceAll(/"p50_seconds":[^,}]+/g, '"p50_seconds":4.096e-6');
+        return new Response(text, { status: answer.status, headers: answer.headers });
+    };"#;
+
 #[test]
 fn a_pipeline_breaks_and_is_mended() {
     let Some(mut browser) = Browser::start("the console in a browser: breaking and mending") else {
@@ -85,6 +95,9 @@ fn a_pipeline_breaks_and_is_mended() {
     // An admin puts a module in place that breaks the pipeline.
     sign_in(browser, &admin, "admin (admin)");
     browser.until(&format!("{} === '8'", figure("records in")));
+    // A short time is written in JSON as no browser would write it: it is a number all the same.
+    browser.eval(SHORT_TIMES);
+    browser.until(&format!("{} === '≤ 4.1 µs'", figure("half take")));
     upload(browser, &broken, "replace");
     made(browser, 2);
     redrive(browser);
