@@ -2,7 +2,7 @@
 //!
 //! The program is `CHROMIUM`, or `chromium` on the `PATH`. Without it a test says what it left out and how to get it, and passes.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -97,9 +97,14 @@ impl Browser {
         let sent = self.socket.send(Message::text(message.to_string()));
         sent.expect("it listens");
         loop {
-            let message = self.socket.read().expect("it answers");
-            let Message::Text(text) = message else {
-                continue;
+            let text = match self.socket.read() {
+                Ok(Message::Text(text)) => text,
+                Ok(_) => continue,
+                // A read with a timeout is not begun again when a signal comes, or the machine was stopped.
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {
+                    continue;
+                }
+                Err(error) => panic!("{method}: no answer: {error}"),
             };
             let answer: Value = serde_json::from_str(&text).expect("JSON");
             if answer["id"] == self.last {
