@@ -1,7 +1,8 @@
 //! Caps on the size and shape of a module, checked before the compiler sees it.
 //!
 //! A small file can make a compiler run for minutes or take gigabytes, so what a module may contain is bounded first. The defaults
-//! leave room for everything a normal toolchain makes of a few megabytes of source.
+//! leave room for everything a normal toolchain makes of a few megabytes of source; `docs/decisions.md` has what large programs come to, and
+//! what a function at each cap costs.
 
 use std::time::Duration;
 
@@ -24,6 +25,17 @@ pub struct Caps {
     pub nesting: usize,
     /// Loops in one function.
     pub loops: usize,
+    /// Instructions of one function that open blocks or leave them.
+    pub branches: usize,
+    /// Values that the blocks of one function take and leave, and that its branches carry, all together.
+    pub block_values: usize,
+    /// Values that the calls of one function take and leave, all together.
+    pub call_values: usize,
+    /// Pairs of a block and a local that is used in it, at any depth, in one function. Each may become a value of its own.
+    pub joins: usize,
+    /// For each local of one function its pairs as above, squared, all together: the compiler's time for putting the values of one local together
+    /// grows like that.
+    pub join_squares: usize,
     /// Targets of all `br_table` instructions of one function together.
     pub branch_targets: usize,
     /// Globals.
@@ -38,7 +50,7 @@ pub struct Caps {
     pub elements: usize,
     /// Data segments.
     pub data_segments: usize,
-    /// How long compiling may take.
+    /// How long compiling may take. It is looked at between functions, so it takes as long as one more of them at the most.
     pub compile_time: Duration,
 }
 
@@ -52,7 +64,12 @@ impl Default for Caps {
             body_bytes: 512 << 10,
             locals: 5_000,
             nesting: 512,
-            loops: 50_000,
+            loops: 3_000,
+            branches: 25_000,
+            block_values: 12_000,
+            call_values: 100_000,
+            joins: 60_000,
+            join_squares: 150_000_000,
             branch_targets: 50_000,
             globals: 10_000,
             exports: 10_000,

@@ -5,16 +5,17 @@
 //! not loaded. Refused: threads, exceptions, 64-bit memories, several memories, garbage-collected types, tail calls, imports that
 //! are not offered, exports that are missing or have another type, and names that the instrumentation reserves for itself.
 
+mod body;
+
 use wasmparser::{
-    ExternalKind, FuncToValidate, FuncType, FuncValidatorAllocations, FunctionBody, Operator,
-    Parser, Payload, TableType, TypeRef, ValType, ValidPayload, Validator, ValidatorResources,
-    WasmFeatures,
+    ExternalKind, FuncType, FuncValidatorAllocations, Parser, Payload, TableType, TypeRef, ValType,
+    ValidPayload, Validator, WasmFeatures,
 };
 
 use crate::caps::Caps;
 use crate::error::{PoolError, PoolErrorKind};
 use crate::facts::{Abi, Export, Facts, Import};
-use crate::instrument::{RESERVED, SITES};
+use crate::instrument::RESERVED;
 use crate::offer;
 
 /// Facts, and everything that speaks against loading the module.
@@ -92,10 +93,21 @@ fn invalid(error: wasmparser::BinaryReaderError) -> PoolError {
     )
 }
 
+/// A count that must not be more than its cap.
+fn within(what: &str, count: usize, cap: usize) -> Result<(), PoolError> {
+    if count <= cap {
+        return Ok(());
+    }
+    Err(PoolError::new(
+        PoolErrorKind::TooLarge,
+        format!("has {count} {what}, more than the {cap} allowed"),
+    ))
+}
+
 impl Vetting<'_> {
     /// The part that stops at the first problem, because what follows could not be trusted.
     fn read(&mut self, bytes: &[u8]) -> Result<(), PoolError> {
-        self.cap("bytes", bytes.len(), self.caps.module_bytes)?;
+        within("bytes", bytes.len(), self.caps.module_bytes)?;
         if !bytes.starts_with(b"\0asm") {
             return Err(PoolError::new(
                 PoolErrorKind::Invalid,
@@ -109,7 +121,7 @@ impl Vetting<'_> {
             self.cap_section(&payload)?;
             let valid = validator.payload(&payload).map_err(invalid)?;
             if let ValidPayload::Func(function, body) = valid {
-                allocations = self.function(function, &body, allocations)?;
+                allocations = self.body(function, &body, allocations)?;
                 continue;
             }
             self.section(payload).map_err(invalid)?;
@@ -117,115 +129,36 @@ impl Vetting<'_> {
         Ok(())
     }
 
-    fn cap(&self, what: &str, count: usize, cap: usize) -> Result<(), PoolError> {
-        if count <= cap {
-            return Ok(());
-        }
-        Err(PoolError::new(
-            PoolErrorKind::TooLarge,
-            format!("has {count} {what}, more than the {cap} allowed"),
-        ))
-    }
-
     /// Before a section is validated: how much of it there is.
     fn cap_section(&self, payload: &Payload<'_>) -> Result<(), PoolError> {
         let caps = self.caps;
         match payload {
-            Payload::TypeSection(section) => {
-                self.cap("types", section.count() as usize, caps.types)
-            }
+            Payload::TypeSection(section) => within("types", section.count() as usize, caps.types),
             Payload::ImportSection(section) => {
-                self.cap("imports", section.count() as usize, caps.imports)
+                within("imports", section.count() as usize, caps.imports)
             }
             Payload::FunctionSection(section) => {
-                self.cap("functions", section.count() as usize, caps.functions)
+                within("functions", section.count() as usize, caps.functions)
             }
             Payload::TableSection(section) => {
-                self.cap("tables", section.count() as usize, caps.tables)
+                within("tables", section.count() as usize, caps.tables)
             }
             Payload::GlobalSection(section) => {
-                self.cap("globals", section.count() as usize, caps.globals)
+                within("globals", section.count() as usize, caps.globals)
             }
             Payload::ExportSection(section) => {
-                self.cap("exports", section.count() as usize, caps.exports)
+                within("exports", section.count() as usize, caps.exports)
             }
             Payload::ElementSection(section) => {
-                self.cap("element segments", section.count() as usize, caps.elements)
+                within("element segments", section.count() as usize, caps.elements)
             }
-            Payload::DataSection(section) => self.cap(
+            Payload::DataSection(section) => within(
                 "data segments",
                 section.count() as usize,
                 caps.data_segments,
             ),
             _ => Ok(()),
         }
-    }
-
-    /// One function: capped while it is validated.
-    fn function(
-        &mut self,
-        function: FuncToValidate<ValidatorResources>,
-        body: &FunctionBody<'_>,
-        allocations: FuncValidatorAllocations,
-    ) -> Result<FuncValidatorAllocations, PoolError> {
-        let index = self.facts.functions;
-        self.facts.functions += 1;
-        let size = body.as_bytes().len();
-        self.cap(
-            &format!("bytes in the body of function {index}"),
-            size,
-            self.caps.body_bytes,
-        )?;
-        let mut locals = 0u64;
-        for group in body.get_locals_reader().map_err(invalid)? {
-            locals += u64::from(group.map_err(invalid)?.0);
-            self.cap(
-                &format!("locals in function {index}"),
-                usize::try_from(locals).unwrap_or(usize::MAX),
-                self.caps.locals,
-            )?;
-        }
-        let mut validator = function.into_validator(allocations);
-        let mut reader = body.get_binary_reader();
-        validator.read_locals(&mut reader).map_err(invalid)?;
-        let mut operators = body.get_operators_reader().map_err(invalid)?;
-        let (mut targets, mut loops) = (0, 0);
-        // Beyond this the leash has no address left for another check.
-        let most_loops = self.caps.loops.min(SITES - 1);
-        while !operators.eof() {
-            let (operator, offset) = operators.read_with_offset().map_err(invalid)?;
-            match &operator {
-                Operator::BrTable { targets: table } => {
-                    targets += table.len() as usize;
-                    self.cap(
-                        &format!("branch targets in function {index}"),
-                        targets,
-                        self.caps.branch_targets,
-                    )?;
-                }
-                Operator::Loop { .. } => {
-                    loops += 1;
-                    self.cap(&format!("loops in function {index}"), loops, most_loops)?;
-                }
-                Operator::TableGrow { .. } => {
-                    self.facts.changes_tables = true;
-                    self.grows_tables = true;
-                }
-                Operator::TableSet { .. }
-                | Operator::TableFill { .. }
-                | Operator::TableCopy { .. }
-                | Operator::TableInit { .. } => self.facts.changes_tables = true,
-                _ => {}
-            }
-            validator.op(offset, &operator).map_err(invalid)?;
-            self.cap(
-                &format!("nested blocks in function {index}"),
-                validator.control_stack_height() as usize,
-                self.caps.nesting,
-            )?;
-        }
-        operators.finish().map_err(invalid)?;
-        Ok(validator.into_allocations())
     }
 
     /// After a section is validated: what it says.
@@ -284,7 +217,7 @@ impl Vetting<'_> {
                         wasmparser::ElementItems::Expressions(_, items) => items.count() as usize,
                     };
                 }
-                if let Err(problem) = self.cap("elements", self.elements, self.caps.elements) {
+                if let Err(problem) = within("elements", self.elements, self.caps.elements) {
                     self.problems.push(problem);
                 }
             }

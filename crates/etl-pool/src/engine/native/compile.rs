@@ -1,5 +1,6 @@
 //! From the bytes of a vetted module to code that can be stopped.
 
+use std::num::NonZero;
 use std::time::Instant;
 
 use wasmer::sys::{
@@ -42,10 +43,17 @@ impl std::fmt::Debug for Code {
     }
 }
 
+/// How many functions are compiled at once: each may take some hundred megabytes while it is.
+fn threads() -> NonZero<usize> {
+    const MOST: NonZero<usize> = NonZero::new(4).unwrap();
+    std::thread::available_parallelism().map_or(NonZero::<usize>::MIN, |all| all.min(MOST))
+}
+
 /// The compiler, with the features that vetting accepts, and a second memory for the map of `instrument`.
 fn engine(layout: MemoryLayout) -> Engine {
     let mut compiler = Cranelift::default();
     compiler.opt_level(CraneliftOptLevel::Speed);
+    compiler.num_threads(threads());
     let mut features = Features::new();
     features
         .threads(false)
