@@ -24,7 +24,19 @@ pub fn v1(extra: &str, each: &str) -> Vec<u8> {
     v1_with_pages(4, extra, each)
 }
 
-/// The same with so many pages of memory, at least three.
+/// A v1 guest that never frees: every record takes some room of its own, and the memory grows until it may not.
+pub fn leaking() -> Vec<u8> {
+    v1(
+        "(global $next (mut i32) (i32.const 262144))
+         (func $leak (param $length i32)
+           (global.set $next (i32.add (global.get $next) (local.get $length)))
+           (if (i32.le_u (global.get $next) (i32.shl (memory.size) (i32.const 16))) (then (return)))
+           (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable)))",
+        &format!("(call $leak (local.get $length)) {ECHO}"),
+    )
+}
+
+/// The same as [`v1`] with so many pages of memory, at least three.
 pub fn v1_with_pages(pages: u32, extra: &str, each: &str) -> Vec<u8> {
     wasm(&format!(
         r#"(module
@@ -75,6 +87,25 @@ pub fn on_poison(extra: &str, then: &str) -> Vec<u8> {
             "(if (i32.eq (i32.load8_u (local.get $value)) (i32.const 33)) (then {then})) {ECHO}"
         ),
     )
+}
+
+/// A v1 guest that calls `$attack` of these fields for a record whose value starts with `!`, and echoes the others.
+pub fn attacked(fields: &str) -> Vec<u8> {
+    on_poison(fields, "(call $attack)")
+}
+
+/// The same by way of the legacy ABI.
+pub fn legacy_attacked(fields: &str) -> Vec<u8> {
+    wasm(&format!(
+        r#"(module
+  {fields}
+  (memory (export "memory") 4)
+  (func (export "allocate") (param i32) (result i32) (i32.const 65540))
+  (func (export "transform") (param $ptr i32) (param $length i32) (result i32)
+    (if (i32.eq (i32.load8_u (local.get $ptr)) (i32.const 33)) (then (call $attack)))
+    (i32.store (i32.const 65536) (local.get $length))
+    (i32.const 65536)))"#
+    ))
 }
 
 /// A legacy guest that never frees: a bump allocator over 64 KiB, and a copy of the value as output.

@@ -1,11 +1,12 @@
 //! `memory.fill`, `copy` and `init` with lengths around every edge, and as long as a memory can be: the rewriting does long ones in chunks, and
 //! must neither change what they do nor let one run on.
 
-use etl_pool::{InstanceOptions, Isolation, MemoryLayout, Pool, PoolOptions};
+use etl_pool::{FailureKind, InstanceOptions, Isolation, MemoryLayout, Pool, PoolOptions};
 
-use crate::attack::{Attack, TIMEOUT, survives};
+use crate::attack::{Attack, survives};
 use crate::common::{
-    ECHO, in_ms, laid_out, on_poison, pool, record, records, template_with, v1_with_pages, words,
+    ECHO, attacked, in_ms, laid_out, pool, record, records, template, template_with, v1_with_pages,
+    words,
 };
 
 /// Bytes that are done at once, see `instrument`.
@@ -209,17 +210,16 @@ fn bulk_instructions_over_4_gib_are_stopped() {
         ] {
             for isolation in [Isolation::Instance, Isolation::Record] {
                 let attack = Attack {
-                    name,
-                    extra: "",
-                    then: &format!("{grown} {instruction}"),
-                    ends: TIMEOUT,
+                    name: name.to_owned(),
+                    fields: format!("(func $attack {grown} {instruction})"),
+                    ends: FailureKind::Timeout,
                 };
                 let options = InstanceOptions {
                     memory_limit_bytes: 4 << 30,
                     isolation,
                     ..InstanceOptions::default()
                 };
-                let template = template_with(&pool, &on_poison(attack.extra, attack.then), options);
+                let template = template_with(&pool, &attacked(&attack.fields), options);
                 survives(&pool, &mut shelves, &template, &attack);
             }
         }
@@ -233,25 +233,19 @@ fn memory_init_in_a_row_is_stopped() {
         "(memory.init $long (i32.const 300000) (i32.const 0) (i32.const 524289))".repeat(1_000);
     // 50 GiB in all: seconds, whatever the caches hold.
     let rows = "(call $row)".repeat(100);
-    let extra = format!("{} (func $row {row}) (func $rows {rows})", segment());
+    let fields = format!("{} (func $row {row}) (func $attack {rows})", segment());
+    let poisoned = format!(
+        "(if (i32.eq (i32.load8_u (local.get $value)) (i32.const 33)) (then (call $attack))) {ECHO}"
+    );
+    let guest = v1_with_pages(PAGES, &fields, &poisoned);
+    let attack = Attack {
+        name: "memory.init a hundred thousand times in a row".to_owned(),
+        fields,
+        ends: FailureKind::Timeout,
+    };
     for layout in [MemoryLayout::Reserved, MemoryLayout::Compact] {
         let pool = laid_out(layout);
-        let mut shelves = pool.shelves();
-        let attack = Attack {
-            name: "memory.init a hundred thousand times in a row",
-            extra: &extra,
-            then: "(call $rows)",
-            ends: TIMEOUT,
-        };
-        let guest = v1_with_pages(
-            PAGES,
-            attack.extra,
-            &format!(
-                "(if (i32.eq (i32.load8_u (local.get $value)) (i32.const 33)) (then {})) {ECHO}",
-                attack.then
-            ),
-        );
-        let template = template_with(&pool, &guest, InstanceOptions::default());
-        survives(&pool, &mut shelves, &template, &attack);
+        let template = template(&pool, &guest);
+        survives(&pool, &mut pool.shelves(), &template, &attack);
     }
 }

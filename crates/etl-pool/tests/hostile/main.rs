@@ -6,10 +6,10 @@ mod common;
 
 mod attack;
 mod bulk;
+mod caps;
 mod frames;
 mod memory;
 mod pointers;
 mod pools;
 mod stack;
 mod stopping;
-mod table;

@@ -1,11 +1,8 @@
 //! Guests that spoil, hoard, leak or use up memory.
 
-use etl_pool::{FailureKind, InstanceOptions, Pool, PoolOptions};
+use etl_pool::{InstanceOptions, Pool, PoolOptions};
 
-use crate::common::{
-    ECHO, in_ms, legacy, on_poison, pool, record, records, status, template, template_with, v1,
-    words,
-};
+use crate::common::{ECHO, in_ms, on_poison, pool, records, template, template_with, v1, words};
 use crate::pointers::fixed;
 
 /// Guests that spoil what the host has handed them: their own output suffers, nothing else does.
@@ -67,55 +64,5 @@ fn a_thousand_memory_bombs_stay_within_the_budget() {
             "{} after {index}",
             pool.memory_bytes()
         );
-    }
-}
-
-/// Traps leave nothing behind: memory, address space and file descriptors stay where they are.
-#[test]
-fn traps_leak_nothing() {
-    let pool = pool();
-    let template = template(&pool, &on_poison("", "unreachable"));
-    let mut shelves = pool.shelves();
-    let mut trap = |times: usize| {
-        for _ in 0..times {
-            let verdicts = shelves
-                .call(&template, &records(&["!"]), in_ms(5_000))
-                .unwrap();
-            assert_eq!(words(&verdicts), ["Trap"]);
-        }
-    };
-    trap(300);
-    let (resident, address_space) = (status("VmRSS"), status("VmSize"));
-    trap(3_000);
-    let grown = status("VmRSS").saturating_sub(resident);
-    // Kibibytes. Other tests of this file run in the same process, so this only finds what is lost every time.
-    assert!(grown < 200 << 10, "{grown} KiB more after 3,000 traps");
-    let reserved = status("VmSize").saturating_sub(address_space);
-    assert!(
-        reserved < 3_000 * (8 << 20) / 4,
-        "{reserved} KiB of address space after 3,000 traps"
-    );
-}
-
-/// A legacy guest with 64 KiB that it never frees, for a hundred thousand records.
-#[test]
-fn a_guest_that_wears_out_is_replaced_in_time() {
-    let pool = pool();
-    let template = template(&pool, &legacy());
-    let mut shelves = pool.shelves();
-    for index in 0..100_000u32 {
-        let value = index.to_le_bytes();
-        let verdicts = shelves
-            .call(&template, &[record(&value)], in_ms(5_000))
-            .unwrap();
-        match verdicts.get(0) {
-            Ok(etl_abi::Verdict::SetValue(output)) => assert_eq!(output, value),
-            // A value that starts with `!` is refused, by design of the guest.
-            Err(error) => assert!(
-                value[0] == b'!' && error.kind() == FailureKind::Module,
-                "{index}: {error}"
-            ),
-            other => panic!("{index}: {other:?}"),
-        }
     }
 }

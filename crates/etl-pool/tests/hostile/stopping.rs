@@ -1,28 +1,38 @@
-//! Every attack of the table, in both layouts and with and without a way back; and guests that run for long without one loop.
+//! Every attack, by way of both ABIs, in both layouts and with and without a way back; and guests that run for long without one loop.
 
-use etl_pool::{InstanceOptions, Isolation, MemoryLayout};
+use etl_pool::{FailureKind, InstanceOptions, Isolation, MemoryLayout};
 
-use crate::attack::{Attack, TIMEOUT, survives};
-use crate::common::{laid_out, on_poison, template, template_with};
-use crate::table::ATTACKS;
+use crate::attack::{Attack, attacks, survives};
+use crate::common::{attacked, laid_out, legacy_attacked, pool, template, template_with};
 
 #[test]
 fn every_attack_costs_its_record_alone() {
+    let attacks = attacks();
     for layout in [MemoryLayout::Reserved, MemoryLayout::Compact] {
         let pool = laid_out(layout);
         let mut shelves = pool.shelves();
         for isolation in [Isolation::Instance, Isolation::Record] {
-            for attack in ATTACKS {
+            for attack in &attacks {
                 let options = InstanceOptions {
                     isolation,
                     ..InstanceOptions::default()
                 };
-                let template = template_with(&pool, &on_poison(attack.extra, attack.then), options);
+                let template = template_with(&pool, &attacked(&attack.fields), options);
                 survives(&pool, &mut shelves, &template, attack);
             }
         }
         drop(shelves);
         assert_eq!((pool.instances(), pool.memory_bytes()), (0, 0));
+    }
+}
+
+#[test]
+fn every_attack_by_way_of_the_legacy_abi_costs_its_record_alone() {
+    let pool = pool();
+    let mut shelves = pool.shelves();
+    for attack in &attacks() {
+        let template = template(&pool, &legacy_attacked(&attack.fields));
+        survives(&pool, &mut shelves, &template, attack);
     }
 }
 
@@ -41,21 +51,22 @@ fn straight_lines_are_stopped_too() {
     for layout in [MemoryLayout::Reserved, MemoryLayout::Compact] {
         let pool = laid_out(layout);
         let mut shelves = pool.shelves();
-        for attack in [
-            Attack {
-                name: "work on the way back",
-                extra: &returning,
-                then: "(drop (call $f (i32.const 10000)))",
-                ends: TIMEOUT,
-            },
-            Attack {
-                name: "table.fill thousands of times in a row",
-                extra: &format!("(table $t 100000 funcref) (func $f {fills})"),
-                then: "(call $f)",
-                ends: TIMEOUT,
-            },
+        for (name, fields) in [
+            (
+                "work on the way back",
+                format!("{returning} (func $attack (drop (call $f (i32.const 10000))))"),
+            ),
+            (
+                "table.fill thousands of times in a row",
+                format!("(table $t 100000 funcref) (func $attack {fills})"),
+            ),
         ] {
-            let template = template(&pool, &on_poison(attack.extra, attack.then));
+            let attack = Attack {
+                name: name.to_owned(),
+                fields,
+                ends: FailureKind::Timeout,
+            };
+            let template = template(&pool, &attacked(&attack.fields));
             survives(&pool, &mut shelves, &template, &attack);
         }
     }

@@ -1,0 +1,3 @@
+;; ends: Timeout
+(func $attack
+  (loop $l (br_table $l $l $l (i32.const 7))))

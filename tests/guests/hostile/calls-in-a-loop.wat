@@ -1,0 +1,4 @@
+;; ends: Timeout
+(func $f (nop))
+(func $attack
+  (loop $l (call $f) (br $l)))

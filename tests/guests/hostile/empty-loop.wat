@@ -1,0 +1,3 @@
+;; ends: Timeout
+(func $attack
+  (loop $l (br $l)))

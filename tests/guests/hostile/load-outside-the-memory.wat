@@ -1,0 +1,3 @@
+;; ends: Trap
+(func $attack
+  (drop (i32.load (i32.const -4))))

@@ -1,0 +1,5 @@
+;; ends: Timeout
+(func $g)
+(func $attack
+  (call $g)
+  (loop $b (br $b)))

@@ -1,0 +1,3 @@
+;; ends: Timeout
+(func $attack
+  (loop $l (loop $m (br_if $m (i32.const 0))) (br $l)))

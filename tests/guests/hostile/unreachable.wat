@@ -1,0 +1,3 @@
+;; ends: Trap
+(func $attack
+  unreachable)
