@@ -27,7 +27,7 @@ pub enum Behaviour {
     Keep,
     /// Sets every value to what it is; traps on one that starts with `!`, never returns from one that starts with `?`.
     Echo,
-    /// Sets every value to the number of records that the instance has seen, as one digit.
+    /// Sets every value to the number of records that the instance has seen, as one digit; traps on one that starts with `!`.
     Count,
     /// Has no memory for a frame, and says so.
     Full,
@@ -215,7 +215,9 @@ impl Instance for FakeInstance {
                         "outside its memory",
                     ));
                 }
-                Behaviour::Echo if value.starts_with(b"!") => return Err(trap("unreachable")),
+                Behaviour::Echo | Behaviour::Count if value.starts_with(b"!") => {
+                    return Err(trap("unreachable"));
+                }
                 Behaviour::Echo if value.starts_with(b"?") => return Err(spin(deadline)),
                 Behaviour::Echo => self.writer.set_value(value),
                 Behaviour::Count => self
@@ -370,6 +372,16 @@ impl<E: Engine, F: Fn() -> E, M: Fn(Behaviour) -> Vec<u8>> Suite<F, M> {
             counted,
             [vec!["=1", "=2"], vec!["=3"]],
             "an instance is reused"
+        );
+        let counted = self.run(
+            Behaviour::Count,
+            InstanceOptions::default(),
+            &[&["a", "b"], &["!"], &["c"]],
+        );
+        assert_eq!(
+            counted,
+            [vec!["=1", "=2"], vec!["Trap"], vec!["=1"]],
+            "one that has failed is not"
         );
     }
 

@@ -36,7 +36,8 @@ fn native_module(behaviour: Behaviour) -> Vec<u8> {
         ),
         Behaviour::Count => v1(
             "(global $seen (mut i32) (i32.const 48))",
-            "(global.set $seen (i32.add (global.get $seen) (i32.const 1))) \
+            "(if (i32.eq (i32.load8_u (local.get $value)) (i32.const 33)) (then unreachable)) \
+             (global.set $seen (i32.add (global.get $seen) (i32.const 1))) \
              (i32.store8 (local.get $copy) (global.get $seen)) \
              (local.set $kind (i32.const 3)) (local.set $at (local.get $copy)) (local.set $size (i32.const 1))",
         ),
