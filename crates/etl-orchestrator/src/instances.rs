@@ -1,6 +1,6 @@
 //! What is known of the instances behind the modules, for those who watch.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::histogram::Histogram;
@@ -30,6 +30,8 @@ pub struct InstanceTotals {
     pub cache_hits: u64,
     /// Records that were looked for there in vain.
     pub cache_misses: u64,
+    /// What guests have counted with `etl.counter`, by the name that they gave.
+    pub counters: BTreeMap<String, i64>,
     /// How long calls waited for an instance that had to be made first.
     pub waits: Histogram,
 }
@@ -41,6 +43,10 @@ impl InstanceTotals {
         self.memory_bytes += other.memory_bytes;
         self.cache_hits += other.cache_hits;
         self.cache_misses += other.cache_misses;
+        for (name, count) in &other.counters {
+            let sum = self.counters.entry(name.clone()).or_default();
+            *sum = sum.saturating_add(*count);
+        }
         self.waits.join(&other.waits);
     }
 }
@@ -73,6 +79,7 @@ pub(crate) fn of_template(template: &Arc<etl_pool::Template>) -> Instances {
             memory_bytes: template.memory_bytes(),
             cache_hits: stats.cache_hits,
             cache_misses: stats.cache_misses,
+            counters: template.counters().into_iter().collect(),
             waits: Histogram {
                 buckets: waits.buckets.to_vec(),
                 sum: waits.sum,

@@ -114,6 +114,11 @@ pub const METRICS: &[Metric] = &[
         "Records that were looked for in a module's result cache: hit, miss.",
     ),
     gauge(
+        "etl_module_counter",
+        &["module", "counter"],
+        "What a module counts by itself, with the host function etl.counter, since it was loaded with its configuration.",
+    ),
+    gauge(
         "etl_pool_instances",
         &["module", "state"],
         "Instances of a module: alive, and how many are allowed at once.",

@@ -71,7 +71,7 @@ fn statistics() -> Value {
         "records_in": count(), "records_out": count(), "kept": count(), "changed": count(), "dropped": count(),
         "failed": count(), "not_selected": count(), "dead_lettered": count(), "errors_by_kind": map(count()),
         "instances": count(), "instances_allowed": count(), "memory_bytes": count(),
-        "cache_hits": count(), "cache_misses": count(),
+        "cache_hits": count(), "cache_misses": count(), "counters": map(json!({ "type": "integer" })),
     }));
     object(json!({
         "generation": count(), "time_unix_ms": count(), "ready": { "type": "boolean" }, "state": one_of(&["ok", "degraded"]),

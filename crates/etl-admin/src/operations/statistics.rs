@@ -178,6 +178,7 @@ fn module(totals: &ModuleTotals, instances: &InstanceTotals, letters: u64) -> Va
         "memory_bytes": instances.memory_bytes,
         "cache_hits": instances.cache_hits,
         "cache_misses": instances.cache_misses,
+        "counters": instances.counters,
     });
     extend(&mut shown, counts);
     shown.into()

@@ -130,7 +130,17 @@ fn labels(series: &str) -> BTreeSet<&str> {
 #[test]
 fn every_metric_of_the_list_is_there_with_its_labels() {
     let desk = Desk::new();
-    desk.module("keep", KEEP)
+    // It counts its calls, under a name that wants to be more than one.
+    let counting = KEEP
+        .replace(
+            "(module",
+            r#"(module (import "etl" "counter" (func $count (param i32 i32 i64))) (data (i32.const 0) "a\22} 1\n")"#,
+        )
+        .replace(
+            "(i64.const 0)",
+            "(call $count (i32.const 0) (i32.const 6) (i64.const 2)) (i64.const 0)",
+        );
+    desk.module("keep", &counting)
         .module("trap", TRAP)
         .module("next", &KEEP.replace("1024", "2048"))
         .put("etl.toml", CONFIGURATION);
@@ -203,6 +213,11 @@ fn every_metric_of_the_list_is_there_with_its_labels() {
         (
             r#"etl_canary_records_total{module="keep",version="stable",outcome="ok"}"#,
             3.0,
+        ),
+        // The same record again is answered from the cache, and not counted.
+        (
+            r#"etl_module_counter{module="keep",counter="a\"} 1\n"}"#,
+            2.0,
         ),
         (r#"etl_circuit_state{module="keep"}"#, 0.0),
         ("etl_config_generation", 1.0),

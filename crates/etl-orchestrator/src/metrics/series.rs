@@ -96,6 +96,10 @@ fn modules(stats: &Stats, series: &mut Series<'_>) {
             "miss",
             Figure::Count(misses),
         );
+        for (name, count) in &totals.counters {
+            let figure = Figure::Level(*count as f64);
+            of("etl_module_counter", "counter", name, figure);
+        }
         of("etl_pool_instances", "state", "alive", level(totals.alive));
         of(
             "etl_pool_instances",
