@@ -257,14 +257,16 @@ fn new_private_file(path: &Path) -> io::Result<fs::File> {
 
 #[cfg(unix)]
 fn refuse_shared(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "others may read or write its key, so nothing in it can be believed",
-        ));
-    }
-    Ok(())
+    use std::os::unix::fs::MetadataExt;
+    let key = fs::metadata(path)?;
+    let why = if key.uid() != nix::unistd::geteuid().as_raw() {
+        "its key is another user's, so nothing in it can be believed"
+    } else if key.mode() & 0o077 != 0 {
+        "others may read or write its key, so nothing in it can be believed"
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 #[cfg(not(unix))]
@@ -346,6 +348,22 @@ mod tests {
         fs::set_permissions(folder.path().join("key"), fs::Permissions::from_mode(0o644)).unwrap();
         let error = Artifacts::open(folder.path(), u64::MAX).unwrap_err();
         assert_eq!(error.kind(), PoolErrorKind::Cache);
+    }
+
+    /// Somebody who may write where the folder is to be could make it first, with a key of their own.
+    #[cfg(unix)]
+    #[test]
+    fn a_key_of_another_user_is_refused() {
+        let folder = folder();
+        drop(open(&folder));
+        let key = folder.path().join("key");
+        if std::os::unix::fs::chown(&key, Some(12_345), None).is_err() {
+            println!("skipped: only root can give a file to another user");
+            return;
+        }
+        let error = Artifacts::open(folder.path(), u64::MAX).unwrap_err();
+        assert_eq!(error.kind(), PoolErrorKind::Cache);
+        assert!(error.message().contains("another user"), "{error}");
     }
 
     /// Bytes of all files that hold code.
