@@ -189,7 +189,11 @@ impl Reader {
                 at,
             }) = id
             {
-                self.rule = Some(id.clone());
+                if id.is_empty() {
+                    self.wrong(*at, "`id` is empty: give the rule a name".to_owned());
+                } else {
+                    self.rule = Some(id.clone());
+                }
                 if let Some(first) = seen.insert(id, *at) {
                     let line = rules.places.position(first).0;
                     self.wrong(*at, format!("its id is taken by the rule in line {line}"));

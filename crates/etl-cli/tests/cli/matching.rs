@@ -168,6 +168,11 @@ fn rules_that_are_none_are_named_with_their_place() {
             "rules.toml:2:6: `id` is a string; found a number",
         ),
         (
+            "[[rules]]\nid = \"\"\nfilters = [{ filter_type = \"Exact\", pattern = \"x\" }]"
+                .to_owned(),
+            "rules.toml:2:6: `id` is empty: give the rule a name",
+        ),
+        (
             rule("filters = { filter_type = \"Exact\", pattern = \"x\" }"),
             "rules.toml:3:11: rule `a`: `filters` is a list, such as [{ filter_type = \"Suffix\", pattern = \".error\" }]; found a table",
         ),
