@@ -2,6 +2,9 @@
 //!
 //! axum finds the path. Everything else happens in one order for all routes, and who is asking is settled before a byte of the body is
 //! read, so that strangers cannot make the process hold anything. An answer to a request whose body was not read ends the connection.
+//!
+//! A token is shown by whoever means to. A certificate is shown by a browser to whatever page asks, also one of somebody else: who is known by
+//! one changes nothing from such a page.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -126,6 +129,9 @@ async fn admit_as(
     };
     if let Some(identity) = &identity {
         attempt.is_by(identity);
+        if !parts.headers.contains_key("authorization") && !parts.method.is_safe() {
+            check_page(&parts.headers)?;
+        }
         site.permit(identity, route, &parameters)?;
     }
     // Those who are known may see their own words in the log.
@@ -154,6 +160,27 @@ fn check_headers(headers: &HeaderMap, version: axum::http::Version) -> Result<()
         return Err(Answer::problem(400, "no host header"));
     }
     Ok(())
+}
+
+/// That a browser asks for no page but one of this server's, as it says itself. Programs say nothing of pages.
+fn check_page(headers: &HeaderMap) -> Result<(), Answer> {
+    let is_ours = match (
+        header(headers, "sec-fetch-site")?,
+        header(headers, "origin")?,
+    ) {
+        (Some(site), _) => matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            host.is_some() && host == header(headers, "host")?
+        }
+        (None, None) => true,
+    };
+    if is_ours {
+        return Ok(());
+    }
+    let detail =
+        "a page of another site asks for this; with a certificate nothing is changed from there";
+    Err(Answer::problem(403, detail))
 }
 
 /// The value of a header that is there once.

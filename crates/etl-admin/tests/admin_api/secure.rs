@@ -42,6 +42,24 @@ fn session(
     shown: Option<(&Path, &Path)>,
     token: Option<&str>,
 ) -> std::io::Result<Answer> {
+    let token = token.map_or(String::new(), |token| {
+        format!("authorization: Bearer {token}\r\n")
+    });
+    talk(
+        server,
+        authority,
+        shown,
+        &format!("GET /api/v1/session HTTP/1.1\r\nhost: t\r\n{token}\r\n"),
+    )
+}
+
+/// Says this over TLS, and reads the answer.
+fn talk(
+    server: &Server,
+    authority: &Path,
+    shown: Option<(&Path, &Path)>,
+    request: &str,
+) -> std::io::Result<Answer> {
     let mut roots = RootCertStore::empty();
     let trusted = CertificateDer::from_pem_file(authority).expect("a certificate");
     roots.add(trusted).expect("an authority");
@@ -63,10 +81,6 @@ fn session(
     let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
     let stream = TcpStream::connect(server.address).expect("it listens");
     let mut stream = StreamOwned::new(connection, stream);
-    let token = token.map_or(String::new(), |token| {
-        format!("authorization: Bearer {token}\r\n")
-    });
-    let request = format!("GET /api/v1/session HTTP/1.1\r\nhost: t\r\n{token}\r\n");
     stream.write_all(request.as_bytes())?;
     // What the server thinks of a certificate is known only once something comes back.
     let mut first = [0; 1];
@@ -74,16 +88,14 @@ fn session(
     Ok(read_answer(&mut first.as_slice().chain(stream)).expect("an answer"))
 }
 
-#[test]
-fn by_tls_with_a_token_or_a_certificate() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (ours, others) = (Authority::new(), Authority::new());
-    let path = |name: &str| folder.path().join(name);
+/// A server with TLS, whose files are in this folder with those of carla, an operator, and of a stranger.
+fn server(folder: &Path) -> Server {
+    let ours = Authority::new();
+    let path = |name: &str| folder.join(name);
     std::fs::write(path("ours.pem"), &ours.1).expect("written");
     for name in ["server", "carla", "stranger"] {
-        ours.issue(folder.path(), name);
+        ours.issue(folder, name);
     }
-    others.issue(folder.path(), "impostor");
     let server = Server::with(|options| {
         options.tls = Some(TlsFiles {
             certificate: path("server.pem"),
@@ -91,7 +103,6 @@ fn by_tls_with_a_token_or_a_certificate() {
             client_authorities: Some(path("ours.pem")),
         });
     });
-    let token = server.token(Role::Viewer, "vera");
     let carla = NewEntry {
         name: "carla".to_owned(),
         role: Role::Operator,
@@ -103,6 +114,59 @@ fn by_tls_with_a_token_or_a_certificate() {
         .store()
         .allow_certificate(digest, carla)
         .expect("allowed");
+    server
+}
+
+#[test]
+fn a_page_of_somebody_else_changes_nothing_by_a_certificate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = server(folder.path());
+    let path = |name: &str| folder.path().join(name);
+    let (authority, certificate, key) = (path("ours.pem"), path("carla.pem"), path("carla.key"));
+    let token = server.token(Role::Operator, "otto");
+    let ask = |method: &str, target: &str, more: &str| {
+        let request =
+            format!("{method} /api/v1/{target} HTTP/1.1\r\nhost: etl.test:9400\r\n{more}\r\n");
+        talk(&server, &authority, Some((&certificate, &key)), &request).expect("an answer")
+    };
+    let disable = "pipelines/orders-eu/disable";
+    // As a browser says it for the page that a form or a script is on, and older ones do without the first.
+    for page in [
+        "sec-fetch-site: cross-site\r\norigin: https://evil.test\r\n",
+        "sec-fetch-site: same-site\r\norigin: https://other.etl.test\r\n",
+        "sec-fetch-site: cross-site\r\n",
+        "origin: https://evil.test\r\n",
+        "origin: https://etl.test\r\n",
+        "origin: null\r\n",
+    ] {
+        let answer = ask("POST", disable, page).is(403);
+        assert!(answer.text.contains("another site"), "{answer:#?}");
+        // Nothing comes of looking: the page is not given the answer.
+        ask("GET", "session", page).is(200);
+    }
+    assert_eq!(server.orchestrator.generation(), 1);
+    let log = std::fs::read_to_string(server.path("admin/audit/audit.jsonl")).expect("a log");
+    assert_eq!(log.matches("another site").count(), 6, "{log}");
+    // Pages of its own, what was typed into the address bar, programs; and a token, which no browser shows by itself.
+    for meant in [
+        "sec-fetch-site: same-origin\r\norigin: https://etl.test:9400\r\n",
+        "sec-fetch-site: none\r\n",
+        "origin: https://etl.test:9400\r\n",
+        "",
+    ] {
+        ask("POST", disable, meant).is(200);
+    }
+    let token = format!("authorization: Bearer {token}\r\nsec-fetch-site: cross-site\r\n");
+    ask("POST", disable, &token).is(200);
+}
+
+#[test]
+fn by_tls_with_a_token_or_a_certificate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = server(folder.path());
+    let path = |name: &str| folder.path().join(name);
+    Authority::new().issue(folder.path(), "impostor");
+    let token = server.token(Role::Viewer, "vera");
     let authority = path("ours.pem");
     let ask = |shown: Option<&str>, token: Option<&str>| {
         let files = shown.map(|name| (path(&format!("{name}.pem")), path(&format!("{name}.key"))));
