@@ -36,9 +36,11 @@ pub(crate) fn validate(site: &Site, call: &Call) -> Result<Answer, Answer> {
     let generation = site.orchestrator.generation();
     let present = site.orchestrator.read_configuration(generation, |loaded| {
         let config = &loaded.config;
-        (config.modules_dir.clone(), config.security.clone())
+        let pool = &config.instance_pool;
+        let cache = (pool.cache_dir.clone(), pool.cache_max_bytes);
+        (config.modules_dir.clone(), config.security.clone(), cache)
     });
-    let (modules_dir, security) = present.ok_or_else(changed_meanwhile)?;
+    let (modules_dir, security, cache) = present.ok_or_else(changed_meanwhile)?;
     let mut options = site.host.load_options();
     options.modules_dir.get_or_insert(modules_dir);
     let report = etl_config::load_text(name, call.text()?, &options)
@@ -47,6 +49,9 @@ pub(crate) fn validate(site: &Site, call: &Call) -> Result<Answer, Answer> {
             if security.trusted_keys.is_some() {
                 loaded.config.security = security;
             }
+            // Compiled modules are written, and old ones removed: in no folder that a document names.
+            let pool = &mut loaded.config.instance_pool;
+            (pool.cache_dir, pool.cache_max_bytes) = cache;
             Orchestrator::check(&loaded)
         })
         .map_or_else(|report| report, etl_config::Report::new);

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{changed, changed_meanwhile, edit, tagged};
-use crate::access::{hex, private_file};
+use crate::access::hex;
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::secrets::{self, Key};
@@ -218,8 +218,11 @@ fn absolute(path: &Path) -> Result<String, Answer> {
 }
 
 fn not_stored(path: &Path, error: &io::Error) -> Answer {
-    let full = error.kind() == io::ErrorKind::StorageFull;
-    let status = if full { 507 } else { 500 };
+    let is_full = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    );
+    let status = if is_full { 507 } else { 500 };
     tracing::error!(path = %path.display(), %error, "cannot store a module");
     Answer::problem(
         status,
@@ -235,6 +238,9 @@ struct Upload {
     stays: bool,
 }
 
+/// Bytes of an id that stand in the name of a file: systems allow 255 for all of it.
+const ID_BYTES: usize = 200;
+
 impl Upload {
     fn path(&self) -> &str {
         &self.path
@@ -243,55 +249,48 @@ impl Upload {
     /// Writes a module into the folder of modules; encrypted where there is a key.
     fn store(folder: &Path, id: &str, bytes: &[u8], key: Option<&Key>) -> Result<Self, Answer> {
         let sha256 = hex(&Sha256::digest(bytes));
+        // The id is there for people: which module a file holds, its digest says.
+        let id = &id[..id.floor_char_boundary(ID_BYTES)];
         let path = folder.join(format!("{id}.{}.wasm", &sha256[..16]));
-        let upload = Self {
+        let stays = path.exists();
+        if stays {
+            is_there(&path, &sha256, key)?;
+        } else {
+            let sealed = key.map(|key| secrets::seal(key, bytes)).transpose();
+            let sealed = sealed.map_err(|error| not_stored(&path, &io::Error::other(error)))?;
+            let content = sealed.map_or(Cow::Borrowed(bytes), Cow::Owned);
+            fs::create_dir_all(folder)
+                .and_then(|()| secrets::replace(&path, &content))
+                .map_err(|error| not_stored(&path, &error))?;
+        }
+        Ok(Self {
             path: absolute(&path)?,
             sha256,
-            stays: path.exists(),
-        };
-        let sealed = key.map(|key| secrets::seal(key, bytes)).transpose();
-        let sealed = sealed.map_err(|error| not_stored(&path, &io::Error::other(error)))?;
-        let content = sealed.map_or(Cow::Borrowed(bytes), Cow::Owned);
-        let written = || -> io::Result<()> {
-            fs::create_dir_all(folder)?;
-            let beside = path.with_extension("wasm.new");
-            let mut file = private_file(&beside, true)?;
-            io::Write::write_all(&mut file, &content)?;
-            file.sync_all()?;
-            fs::rename(&beside, &path)?;
-            fs::File::open(folder)?.sync_all()
-        };
-        if upload.stays {
-            upload.is_there(&path, key)?;
-        } else {
-            written().map_err(|error| not_stored(&path, &error))?;
-        }
-        Ok(upload)
+            stays,
+        })
     }
 }
 
-impl Upload {
-    /// That a file that was there before holds the module: it may be of another key, and is not written over.
-    fn is_there(&self, path: &Path, key: Option<&Key>) -> Result<(), Answer> {
-        let stored = fs::read(path).map_err(|error| not_stored(path, &error))?;
-        let digest = match key {
-            Some(key) if secrets::is_sealed(&stored) => {
-                let plain = secrets::open(key, path, &stored);
-                Sha256::digest(&*plain.map_err(|error| Answer::problem(422, error.to_string()))?)
-            }
-            _ => Sha256::digest(&stored),
-        };
-        if hex(&digest) == self.sha256 {
-            return Ok(());
+/// That a file that was there before holds the module: it may be of another key, and is not written over.
+fn is_there(path: &Path, sha256: &str, key: Option<&Key>) -> Result<(), Answer> {
+    let stored = fs::read(path).map_err(|error| not_stored(path, &error))?;
+    let digest = match key {
+        Some(key) if secrets::is_sealed(&stored) => {
+            let plain = secrets::open(key, path, &stored);
+            Sha256::digest(&*plain.map_err(|error| Answer::problem(422, error.to_string()))?)
         }
-        let path = path.display();
-        let what = match secrets::is_sealed(&stored) && key.is_none() {
-            true => "is encrypted, and no key is given",
-            false => "is not this module; move it away",
-        };
-        let detail = format!("{path} is there and {what}");
-        Err(Answer::problem(422, detail))
+        _ => Sha256::digest(&stored),
+    };
+    if hex(&digest) == sha256 {
+        return Ok(());
     }
+    let path = path.display();
+    let what = match secrets::is_sealed(&stored) && key.is_none() {
+        true => "is encrypted, and no key is given",
+        false => "is not this module; move it away",
+    };
+    let detail = format!("{path} is there and {what}");
+    Err(Answer::problem(422, detail))
 }
 
 impl Drop for Upload {

@@ -292,6 +292,35 @@ fn what_is_no_module_leaves_no_file() {
 }
 
 #[test]
+fn a_name_that_is_too_long_is_refused_like_any_other() {
+    let anna = Anna::new();
+    let keep = wat::parse_str(KEEP).expect("a module");
+    // Systems have no files of such names, and that is nobody's concern who sends a module.
+    for id in ["a".repeat(255), "%C3%A9".repeat(127)] {
+        let target = format!("/api/v1/modules/{id}");
+        let put = Request::new("PUT", &target).with("application/wasm", &keep);
+        let answer = anna.does(put, 422);
+        assert!(answer["problems"][0]["message"].is_string(), "{answer:#}");
+    }
+    assert_eq!(anna.server.modules(), ["found.wasm", "keep.wasm"]);
+}
+
+#[test]
+fn validating_writes_into_no_folder_that_a_document_names() {
+    let anna = Anna::new();
+    let folder = anna.server.path("cache");
+    let document = json!({
+        "instance_pool": { "cache_dir": folder, "cache_max_bytes": 1 << 20 },
+        "pipelines": [{ "pipeline_id": "p", "stages": [{ "priority": 0, "modules": [{ "module_id": "keep" }] }] }],
+    });
+    let document = document.to_string();
+    let validate = Request::new("POST", "/api/v1/validate");
+    let report = anna.does(validate.with("application/json", document.as_bytes()), 200);
+    assert_eq!(report["errors"], 0, "{report:#}");
+    assert!(!folder.exists());
+}
+
+#[test]
 fn once_closed_nothing_changes_and_everything_can_be_read() {
     let mut anna = Anna::new();
     anna.server.close();
