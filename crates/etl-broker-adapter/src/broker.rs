@@ -108,6 +108,16 @@ pub trait Broker: Send + Sync {
     ///
     /// It cannot be written.
     fn sink(&self) -> BoxFuture<'_, Result<Box<dyn Sink>, AdapterError>>;
+
+    /// The same, for records whose topics are called as [`topics`](Self::topics) and [`tail`](Self::tail) call them: what the URL puts
+    /// before each is there already.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    fn sink_beside(&self) -> BoxFuture<'_, Result<Box<dyn Sink>, AdapterError>> {
+        self.sink()
+    }
 }
 
 fn unsupported<'a, T: Send + 'a>(
@@ -244,6 +254,11 @@ impl Broker for Folder {
 
     fn sink(&self) -> BoxFuture<'_, Result<Box<dyn Sink>, AdapterError>> {
         let sink = EmbeddedSink::new(self.0.clone(), &self.1.prefix, self.1.durable);
+        Box::pin(async { Ok(Box::new(sink) as Box<dyn Sink>) })
+    }
+
+    fn sink_beside(&self) -> BoxFuture<'_, Result<Box<dyn Sink>, AdapterError>> {
+        let sink = EmbeddedSink::new(self.0.clone(), "", self.1.durable);
         Box::pin(async { Ok(Box::new(sink) as Box<dyn Sink>) })
     }
 }

@@ -287,9 +287,10 @@ URLs:
   -           record lines on standard input or standard output
   embedded:DIR[?topics=a,b.*&consumer=etl&start=earliest|latest&follow&prefix=out.&durability=immediate|none]
               durable topics in a folder, with no server. As input: these topics (default: all but
-              *.dlq) from the consumer's position on, to the end unless `follow`; as output: topics are
-              made as they are needed, `prefix` before each name. Input and output in one folder are one
-              transaction: every record comes out exactly once, whatever dies when
+              *.dlq and *.dlq.parked) from the consumer's position on, to the end unless `follow`;
+              as output: topics are made as they are needed, `prefix` before each name. Input and
+              output in one folder are one transaction: every record comes out exactly once,
+              whatever dies when
   nats://[USER:PASSWORD@]HOST:PORT/STREAM[?consumer=etl&subject=orders.>&prefix=out&ack-wait=30s&creds=FILE]
               a stream of NATS JetStream; `consumer` is the durable pull consumer that is read, `prefix`
               stands before every topic in the subject; docs/operations.md has the rest

@@ -117,23 +117,34 @@ pub async fn look(selection: &Selection<'_>, queue: &mut dyn Source) -> Result<D
     Ok(done)
 }
 
+/// Where letters are taken from, where their records go back to, and where those stay that came back too often.
+pub struct Ways<'a> {
+    pub queue: &'a mut dyn Source,
+    pub back: &'a mut dyn Sink,
+    /// Beside the letters, under the topics that they have there: where records come from they would be read again.
+    pub parking: &'a mut dyn Sink,
+}
+
 /// Sends those that were looked at back. A record that was sent back `most` times already is parked.
 pub async fn send_back(
     selection: &Selection<'_>,
     most: u32,
     topic: &str,
-    queue: &mut dyn Source,
-    sink: &mut dyn Sink,
+    ways: Ways<'_>,
     done: &mut Done,
     mut on_refused: impl FnMut(&str),
 ) -> Result<(), AdapterError> {
+    let Ways {
+        queue,
+        back,
+        parking,
+    } = ways;
     // What is sent back may fail again at once and come to the same topic: that is for the next time.
     let mut left = done.selected;
     while left > 0
         && let Some(items) = next(queue).await?
     {
-        let mut outputs = Vec::new();
-        let mut tokens: Vec<(AckToken, bool)> = Vec::new();
+        let (mut again, mut too_often) = (Vec::new(), Vec::new());
         for item in items {
             let Ok(letter) = &item.content else { continue };
             if left == 0 || !selection.holds(letter) {
@@ -141,47 +152,60 @@ pub async fn send_back(
             }
             left -= 1;
             let attempts = attempts(letter);
-            let parked = attempts >= most;
-            let record = match parked {
-                true => parked_letter(letter, topic),
+            let (record, way) = match attempts >= most {
+                true => (parked_letter(letter, topic), &mut too_often),
                 false => match original(letter, attempts + 1) {
-                    Some(record) => record,
+                    Some(record) => (record, &mut again),
                     None => continue,
                 },
             };
-            tokens.push((item.token, parked));
-            outputs.push(Output {
+            let output = Output {
                 record: Arc::new(record),
                 origin: Origin {
                     partition: item.partition,
                     position: item.position,
                     index: 0,
                 },
-            });
+            };
+            way.push((item.token, output));
         }
-        if outputs.is_empty() {
-            continue;
-        }
-        sink.write(outputs.into()).await?;
-        let refused = sink.confirm().await?;
-        for refused in &refused {
-            on_refused(&refused.reason);
-        }
-        let stays: HashSet<usize> = refused.iter().map(|refused| refused.index).collect();
-        let safe = tokens.into_iter().enumerate();
-        let safe: Vec<(AckToken, bool)> = safe
-            .filter(|(index, _)| !stays.contains(index))
-            .map(|(_, token)| token)
-            .collect();
-        done.refused += stays.len() as u64;
-        let parked = safe.iter().filter(|(_, parked)| *parked).count() as u64;
-        done.parked += parked;
-        done.redriven += safe.len() as u64 - parked;
-        let tokens: Vec<AckToken> = safe.into_iter().map(|(token, _)| token).collect();
-        queue.ack(&tokens).await?;
+        let (safe, refused) = deliver(again, back, queue, &mut on_refused).await?;
+        done.redriven += safe;
+        done.refused += refused;
+        let (safe, refused) = deliver(too_often, parking, queue, &mut on_refused).await?;
+        done.parked += safe;
+        done.refused += refused;
     }
+    back.finish().await?;
+    parking.finish().await?;
     queue.close().await?;
     Ok(())
+}
+
+/// Writes, and takes what is safe out of the queue. Answers how many that were, and how many were refused.
+async fn deliver(
+    letters: Vec<(AckToken, Output)>,
+    sink: &mut dyn Sink,
+    queue: &mut dyn Source,
+    on_refused: &mut impl FnMut(&str),
+) -> Result<(u64, u64), AdapterError> {
+    if letters.is_empty() {
+        return Ok((0, 0));
+    }
+    let (tokens, outputs): (Vec<AckToken>, Vec<Output>) = letters.into_iter().unzip();
+    sink.write(outputs.into()).await?;
+    let refused = sink.confirm().await?;
+    for refused in &refused {
+        on_refused(&refused.reason);
+    }
+    let stays: HashSet<usize> = refused.iter().map(|refused| refused.index).collect();
+    let tokens = tokens.into_iter().enumerate();
+    let safe: Vec<AckToken> = tokens
+        .filter(|(index, _)| !stays.contains(index))
+        .map(|(_, token)| token)
+        .collect();
+    queue.ack(&safe).await?;
+    Ok((safe.len() as u64, stays.len() as u64))
 }
 
 /// A header of a letter as text.

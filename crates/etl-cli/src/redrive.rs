@@ -7,15 +7,16 @@ use etl_broker_adapter::AdapterUrl;
 use serde_json::json;
 
 use crate::exit::Exit;
-use crate::letters::{Done, Selection, look, send_back};
+use crate::letters::{Done, Selection, Ways, look, send_back};
 use crate::output::{self, counted, grouped, tell};
 use crate::topics::{block_on, connect, time};
 
 const HELP: &str = "\
-What was the matter is shown first, as a histogram. Then each dead letter becomes the record that it was, on the
-topic that it came from, with the header etl-redrive-attempts; it is taken out of its topic once it is safe there.
-A record that was sent back --attempts times already is parked on TOPIC.parked instead. A dead letter of what was no
-record has nowhere to go back to and stays.
+What was the matter is shown first, as a histogram. Then each dead letter becomes the record that
+it was, on the topic that it came from, with the header etl-redrive-attempts; it is taken out of
+its topic once it is safe there. A record that was sent back --attempts times already is parked
+instead: its letter goes to TOPIC.parked, in the place of the letters. A dead letter of what was
+no record has nowhere to go back to and stays.
 
 Exit codes:
   0 done   1 something was refused, or failed   2 wrong arguments
@@ -80,22 +81,24 @@ pub fn redrive(options: &RedriveOptions) -> Result<(), Exit> {
         let broker = connect(&options.from, false).await?;
         let mut done = look(&selection, &mut *broker.queue(&options.topic).await?).await?;
         if !options.dry_run && done.selected > 0 {
-            let mut sink = match &options.to {
+            let mut back = match &options.to {
                 Some(to) => connect(to, false).await?.sink().await?,
                 None => broker.sink().await?,
             };
-            let mut queue = broker.queue(&options.topic).await?;
+            let ways = Ways {
+                queue: &mut *broker.queue(&options.topic).await?,
+                back: &mut *back,
+                parking: &mut *broker.sink_beside().await?,
+            };
             send_back(
                 &selection,
                 options.attempts,
                 &options.topic,
-                &mut *queue,
-                &mut *sink,
+                ways,
                 &mut done,
                 |reason| tell!("etl: one was refused: {reason}"),
             )
             .await?;
-            sink.finish().await?;
         }
         Ok(done)
     })?;

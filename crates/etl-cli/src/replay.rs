@@ -23,8 +23,9 @@ use crate::output;
 use crate::topics::{block_on, connect};
 
 const HELP: &str = "\
-The module is the one whose SHA-256 stands in the dead letter: the file that the configuration names, or any other
-.wasm file beside it or under --modules. With --any-version the configuration's own is taken if that one is gone.
+The module is the one whose SHA-256 stands in the dead letter: the file that the configuration
+names, or any other .wasm file beside it or under --modules. With --any-version the
+configuration's own is taken if that one is gone.
 
 Exit codes:
   0 every one failed in the same way   1 one did not, or could not be run   78 wrong configuration

@@ -1,6 +1,6 @@
 //! `etl module key`, `sign` and `verify`: who answers for a module.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -50,7 +50,13 @@ pub fn sign(options: &SignOptions) -> Result<(), Exit> {
     let mut name = out.clone().into_os_string();
     name.push(".new");
     let beside = Path::new(&name);
-    fs::write(beside, signed).map_err(failed(beside))?;
+    // On the disk before it takes the other's place, or a power failure could leave neither.
+    File::create(beside)
+        .and_then(|mut file| {
+            file.write_all(&signed)?;
+            file.sync_all()
+        })
+        .map_err(failed(beside))?;
     fs::rename(beside, out).map_err(failed(out))
 }
 

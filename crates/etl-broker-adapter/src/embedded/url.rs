@@ -105,7 +105,8 @@ impl fmt::Display for EmbeddedUrl {
     }
 }
 
-/// Which topics: names, in which `*` stands for any run of characters. None given: all but dead letters (`*.dlq`).
+/// Which topics: names, in which `*` stands for any run of characters. None given: all but dead letters (`*.dlq`) and those
+/// that were parked (`*.dlq.parked`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicPatterns(Vec<String>);
 
@@ -123,7 +124,7 @@ impl TopicPatterns {
     /// Whether a topic is one of them.
     pub fn matches(&self, topic: &str) -> bool {
         match &self.0[..] {
-            [] => !topic.ends_with(".dlq"),
+            [] => !topic.ends_with(".dlq") && !topic.ends_with(".dlq.parked"),
             patterns => patterns.iter().any(|pattern| glob(pattern, topic)),
         }
     }
@@ -169,7 +170,14 @@ mod tests {
         ] {
             assert_eq!(glob(pattern, text), matches, "{pattern} {text}");
         }
-        assert!(!TopicPatterns::default().matches("orders.dlq"));
+        for (topic, matches) in [
+            ("orders", true),
+            ("orders.dlq", false),
+            ("orders.dlq.parked", false),
+            ("orders.parked", true),
+        ] {
+            assert_eq!(TopicPatterns::default().matches(topic), matches, "{topic}");
+        }
         assert!(TopicPatterns::new(["*.dlq"]).matches("orders.dlq"));
     }
 

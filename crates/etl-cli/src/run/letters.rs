@@ -9,13 +9,14 @@ use etl_admin::{
     DeadLetterTopic, DeadLetters, DeadLettersError, Letter, LetterKey, LetterReason, Page,
     Redriven, Wanted,
 };
+use etl_broker_adapter::embedded::TopicPatterns;
 use etl_broker_adapter::{AdapterError, AdapterErrorKind, AdapterUrl, From, line};
 use etl_config::Loaded;
 use etl_orchestrator::{Orchestrator, Record};
 use tokio::runtime::Handle;
 
 use crate::arguments::RunOptions;
-use crate::letters::{self, Done, Selection, number, original, text};
+use crate::letters::{self, Done, Selection, Ways, number, original, text};
 
 /// Letters of each partition that are looked through, counted from its end.
 const NEWEST: u64 = 10_000;
@@ -25,6 +26,8 @@ const SHOWN_BYTES: usize = 64 << 10;
 /// Where the letters are, and where their records came from.
 pub struct Letters {
     place: AdapterUrl,
+    /// Whether nothing else is written there.
+    is_theirs_alone: bool,
     source: AdapterUrl,
     orchestrator: Arc<Orchestrator>,
     runtime: Handle,
@@ -36,6 +39,7 @@ impl Letters {
         let place = options.dead_letters.as_ref().unwrap_or(&options.to);
         has_topics(place).then(|| Self {
             place: place.clone(),
+            is_theirs_alone: options.dead_letters.is_some(),
             source: options.from.clone(),
             orchestrator: orchestrator.clone(),
             runtime: Handle::current(),
@@ -55,18 +59,31 @@ impl Letters {
             })
     }
 
-    /// Whether a topic is one of dead letters: by the configuration, or by its name.
-    fn is_theirs(&self, topic: &str) -> bool {
+    /// The topics of dead letters: those that the configuration says, and what is called like one.
+    fn patterns(&self) -> TopicPatterns {
         let generation = self.orchestrator.generation();
-        let is_named = |loaded: &Loaded| {
+        let templates = |loaded: &Loaded| -> Vec<String> {
             let pipelines = loaded.config.pipelines.iter();
-            let mut templates = pipelines
+            let templates = pipelines
                 .map(|pipeline| &pipeline.dead_letter_topic)
                 .chain([&loaded.config.dead_letter.topic]);
-            templates.any(|template| template.to_string() == topic)
+            templates.map(|template| template.render("*")).collect()
         };
-        let named = self.orchestrator.read_configuration(generation, is_named);
-        topic.ends_with(".dlq") || topic.ends_with(".dlq.parked") || named == Some(true)
+        let mut patterns = self
+            .orchestrator
+            .read_configuration(generation, templates)
+            .unwrap_or_default();
+        // A letter that has the topic of its record is told from other records by its place alone.
+        patterns.retain(|pattern| pattern != "*" || self.is_theirs_alone);
+        let prefix = match &self.place {
+            AdapterUrl::Embedded(url) => &*url.prefix,
+            _ => "",
+        };
+        let written = patterns.iter().map(|pattern| format!("{prefix}{pattern}"));
+        let all: Vec<String> = written.chain(["*.dlq".to_owned()]).collect();
+        let parked = all.iter().map(|pattern| format!("{pattern}.parked"));
+        let parked: Vec<String> = parked.collect();
+        TopicPatterns::new(all.iter().chain(&parked).map(String::as_str))
     }
 }
 
@@ -78,8 +95,9 @@ fn has_topics(url: &AdapterUrl) -> bool {
 impl DeadLetters for Letters {
     fn topics(&self) -> Result<Vec<DeadLetterTopic>, DeadLettersError> {
         let topics = self.wait(async { self.place.connect(false).await?.topics().await })?;
+        let patterns = self.patterns();
         let topics = topics.into_iter();
-        let topics = topics.filter(|topic| self.is_theirs(&topic.name));
+        let topics = topics.filter(|topic| patterns.matches(&topic.name));
         let shown = topics.map(|topic| DeadLetterTopic {
             topic: topic.name,
             records: topic.records,
@@ -152,19 +170,21 @@ impl DeadLetters for Letters {
             let mut queue = broker.queue(wanted.topic).await?;
             let mut done = letters::look(&selection, &mut *queue).await?;
             if !dry_run && done.selected > 0 {
-                let mut sink = self.source.connect(false).await?.sink().await?;
-                let mut queue = broker.queue(wanted.topic).await?;
+                let source = self.source.connect(false).await?;
+                let ways = Ways {
+                    queue: &mut *broker.queue(wanted.topic).await?,
+                    back: &mut *source.sink().await?,
+                    parking: &mut *broker.sink_beside().await?,
+                };
                 letters::send_back(
                     &selection,
                     attempts,
                     wanted.topic,
-                    &mut *queue,
-                    &mut *sink,
+                    ways,
                     &mut done,
                     |reason| tracing::warn!(topic = wanted.topic, reason, "one was refused"),
                 )
                 .await?;
-                sink.finish().await?;
             }
             Ok(done)
         })?;

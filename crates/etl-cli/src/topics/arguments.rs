@@ -45,8 +45,8 @@ pub struct TopicsOptions {
 }
 
 const SEND_HELP: &str = "\
-Records are record lines, as `etl run --help` describes them. A line that is none is reported with its
-number, the others are sent, and the exit code is 1.
+Records are record lines, as `etl run --help` describes them. A line that is none is reported with
+its number, the others are sent, and the exit code is 1.
 
 Examples:
   etl send --to embedded:data --create < records.ndjson
@@ -86,7 +86,8 @@ pub struct SendOptions {
 const TAIL_HELP: &str = "\
 Records are printed as record lines, each with its offset. Nobody's position moves.
 
-With --follow a folder of topics is opened only for moments, so that others can write to it meanwhile.
+With --follow a folder of topics is opened only for moments, so that others can write to it
+meanwhile.
 
 Examples:
   etl tail embedded:data

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::admin::{Running, create};
+use crate::admin::create;
+use crate::serving::Running;
 use crate::topics::{desk, lines};
 
 const BAD: &str =
@@ -115,6 +116,14 @@ fn dead_letters_are_looked_at_and_sent_back_while_records_flow() {
     assert_eq!(again[0]["record"]["key"], "k");
     assert_eq!(ask("POST", redrive)["parked"], 3);
     assert_eq!(letters("").len(), 0);
+    let topics = ask("GET", "/api/v1/dead-letters/topics");
+    let parked = json!({ "topic": "out.in.dlq.parked", "records": 3 });
+    assert!(
+        topics["topics"]
+            .as_array()
+            .is_some_and(|all| all.contains(&parked)),
+        "{topics:#}"
+    );
     running.kill();
     let log = desk.read("etl-admin/audit/audit.jsonl");
     let lines: Vec<Value> = log
@@ -131,6 +140,30 @@ fn dead_letters_are_looked_at_and_sent_back_while_records_flow() {
         (&json!(3), &json!(3))
     );
     assert!(!log.contains("bad 123"), "{log}");
+}
+
+#[test]
+fn topics_that_the_configuration_names_are_among_them() {
+    let desk = desk();
+    let token = create(&desk, "viewer", "vera");
+    let configuration = desk.read("etl.toml");
+    let named = "[dead_letter]\ntopic = \"failed.{topic}.letters\"\n";
+    desk.put("etl.toml", format!("{named}{configuration}"));
+    desk.etl_with_input(
+        &["send", "--to", "embedded:data", "--create"],
+        BAD.as_bytes(),
+    )
+    .ends_with(0);
+    let running = Running::following(&desk);
+    let listed = until("the dead letter's topic", || {
+        let listed = running.json(&token, "GET", "/api/v1/dead-letters/topics", None);
+        (listed["topics"] != json!([])).then_some(listed)
+    });
+    assert_eq!(
+        listed["topics"],
+        json!([{ "topic": "out.failed.in.letters", "records": 1 }])
+    );
+    running.kill();
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::admin::{Running, create};
+use crate::admin::create;
 use crate::nats_server::NatsServer;
+use crate::serving::Running;
 use crate::support::{Desk, KEEP};
 use crate::topics::desk;
 
@@ -35,7 +36,10 @@ fn letters_on_nats_are_looked_at_and_sent_back() {
     };
     let desk = desk();
     let [viewer, operator] = ["viewer", "operator"].map(|role| create(&desk, role, role));
-    let (from, to) = (server.url("IN?subject=in"), server.url("OUT?prefix=out"));
+    let (from, to) = (
+        server.url("IN?subject=in,in.>"),
+        server.url("OUT?prefix=out"),
+    );
     let line = |value: &str| format!("{{\"topic\":\"in\",\"key\":\"k\",\"value\":{value}}}\n");
     let input = [
         line("1"),
@@ -117,17 +121,31 @@ fn letters_on_nats_are_looked_at_and_sent_back() {
         letters.is_some_and(|all| all.len() == 2 && all.iter().all(|one| one["redriven"] == 1))
     });
     assert_eq!(again["letters"][0]["kind"], "Module");
-    // One that was sent back often enough is to be parked where its record came from. The stream has no such subject: it stays.
+    // One that was sent back often enough is parked beside the letters: in the stream of its record it would be read as one.
     let done = running.json(&operator, "POST", &format!("{redrive}&attempts=1"), None);
     assert_eq!(
         (&done["redriven"], &done["parked"], &done["refused"]),
-        (&0.into(), &0.into(), &2.into()),
+        (&0.into(), &2.into(), &0.into()),
         "{done:#}"
     );
+    assert_eq!(of(&viewer, &letters)["letters"], Value::Array(Vec::new()));
+    let parked = format!("/api/v1/dead-letters?topic={topic}.parked");
+    let parked = of(&operator, &parked);
+    assert_eq!(parked["letters"].as_array().map(Vec::len), Some(2));
+    assert_eq!(parked["letters"][0]["redriven"], 1);
+    let topics = of(&viewer, "/api/v1/dead-letters/topics");
     assert_eq!(
-        of(&viewer, &letters)["letters"].as_array().map(Vec::len),
-        Some(2)
+        topics["topics"][0]["topic"],
+        format!("{topic}.parked"),
+        "{topics:#}"
     );
+    // Another record comes through, and nothing did before it.
+    desk.etl_with_input(&["send", "--to", &from], line("3").as_bytes())
+        .ends_with(0);
+    until(&running, &viewer, "/api/v1/statistics", |statistics| {
+        statistics["records_out"].as_u64() == Some(3)
+    });
+    assert_eq!(of(&viewer, "/api/v1/statistics")["records_in"], 7);
     running.kill();
 }
 
