@@ -1,12 +1,14 @@
 //! `etl run --admin` and `etl admin`: an API that answers those who were let in, on a run that goes on.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs;
+use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::serving::{CANARY, Running, ask};
 use crate::support::{Desk, KEEP, said};
 
 const CONFIGURATION: &str = r#"
@@ -15,111 +17,6 @@ pipeline_id = "keeps"
 name = "${NAME}"
 stages = [{ priority = 0, modules = [{ module_id = "keep" }] }]
 "#;
-
-/// Never to be seen again.
-const CANARY: &str = "canary-77f0";
-
-pub struct Running {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<std::process::ChildStdout>,
-    stderr: BufReader<std::process::ChildStderr>,
-    pub address: String,
-}
-
-impl Running {
-    pub fn start(desk: &Desk, more: &[&str]) -> Self {
-        let mut run = vec![
-            "run", "etl.toml", "--from", "-", "--to", "-", "--lanes", "1",
-        ];
-        run.extend(["--admin", "127.0.0.1:0", "--log", "trace"]);
-        run.extend(more);
-        Self::spawn(desk.command(&run))
-    }
-
-    /// From the topic `in` of a folder to another one of it, whose name begins with `out.`, until it is told to end.
-    pub fn following(desk: &Desk) -> Self {
-        let mut run = vec!["run", "etl.toml", "--lanes", "1", "--admin", "127.0.0.1:0"];
-        run.extend(["--from", "embedded:data?topics=in&follow"]);
-        run.extend(["--to", "embedded:data?prefix=out."]);
-        Self::spawn(desk.command(&run))
-    }
-
-    pub fn spawn(mut command: Command) -> Self {
-        let mut child = command
-            .env("NAME", CANARY)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("etl starts");
-        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-        let mut line = String::new();
-        let address = loop {
-            line.clear();
-            assert_ne!(stderr.read_line(&mut line).expect("a line"), 0, "it ended");
-            if let Some(url) = line.trim().strip_prefix("etl: API at http://") {
-                break url.strip_suffix("/api/v1").expect("a URL").to_owned();
-            }
-        };
-        Self {
-            stdin: child.stdin.take().expect("a pipe"),
-            stdout: BufReader::new(child.stdout.take().expect("a pipe")),
-            stderr,
-            child,
-            address,
-        }
-    }
-
-    /// Ends it as a power failure would, without asking.
-    pub fn kill(mut self) {
-        self.child.kill().expect("killed");
-        self.child.wait().expect("ended");
-    }
-
-    pub fn ask(
-        &self,
-        token: &str,
-        method: &str,
-        target: &str,
-        body: Option<&str>,
-    ) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.address).expect("connects");
-        let content = body.map_or(String::new(), |body| {
-            format!(
-                "content-type: application/json\r\ncontent-length: {}\r\n",
-                body.len()
-            )
-        });
-        write!(
-            stream,
-            "{method} {target} HTTP/1.1\r\nhost: etl\r\nauthorization: Bearer {token}\r\nconnection: close\r\n{content}\r\n{}",
-            body.unwrap_or_default()
-        )
-        .expect("writes");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("text");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        let status = head.split(' ').nth(1).expect("a status");
-        (status.parse().expect("a number"), body.to_owned())
-    }
-
-    #[track_caller]
-    pub fn json(&self, token: &str, method: &str, target: &str, body: Option<&str>) -> Value {
-        let (status, text) = self.ask(token, method, target, body);
-        assert_eq!(status, 200, "{text}");
-        serde_json::from_str(&text).expect("JSON")
-    }
-
-    /// Ends the input, and reads what it still says.
-    pub fn end(mut self) -> (String, String) {
-        drop(self.stdin);
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        self.stdout.read_to_string(&mut stdout).expect("text");
-        self.stderr.read_to_string(&mut stderr).expect("text");
-        let status = self.child.wait().expect("it ends");
-        assert!(status.success(), "{stderr}");
-        (stdout, stderr)
-    }
-}
 
 fn desk() -> Desk {
     let desk = Desk::new();
@@ -399,6 +296,18 @@ fn a_full_disk_refuses_changes_and_nothing_else() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let running = Running::spawn(command);
+    // A module that has no room leaves nothing behind, half of it neither.
+    let module = [b"\0asm".as_slice(), &[0; 8192]].concat();
+    let put = "PUT /api/v1/modules/keep";
+    let answer = ask(
+        &running.address,
+        &token,
+        put,
+        Some(("application/wasm", &module)),
+    );
+    assert!(answer.starts_with("HTTP/1.1 507"), "{answer}");
+    let modules = fs::read_dir(desk.path("modules")).expect("a folder");
+    assert_eq!(modules.count(), 1);
     let mut made = 0;
     let refused = loop {
         let to = ["disable", "enable"][made % 2];
@@ -432,7 +341,11 @@ fn a_full_disk_refuses_changes_and_nothing_else() {
     desk.etl(&["audit", "verify", "--noted", head]).ends_with(0);
     let lines = log(&desk);
     let count = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
-    assert_eq!(count("begun"), count("done") + count("interrupted"));
+    assert_eq!(
+        count("begun"),
+        count("done") + count("interrupted") + count("refused")
+    );
+    assert_eq!(count("refused"), 1);
     // Touched, it is found.
     let text = desk
         .read("etl-admin/audit/audit.jsonl")

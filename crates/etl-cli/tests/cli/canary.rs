@@ -176,7 +176,7 @@ fn a_secret_is_found_nowhere_in_clear() {
     let record = br#"{"topic":"t","value":1}"#;
     let mut answers = Vec::new();
     let mut api = |line: &str, kind: &str, body: &[u8], status: u16| {
-        let answer = ask(&run.api, token, line, kind, body);
+        let answer = ask(&run.api, token, line, Some((kind, body)));
         let begin = format!("HTTP/1.1 {status}");
         assert!(answer.starts_with(&begin), "{line}: {answer}");
         answers.push((line.to_owned(), answer));
@@ -213,7 +213,7 @@ fn a_secret_is_found_nowhere_in_clear() {
     api("POST /api/v1/reload", json, b"", 200);
     api("POST /api/v1/generations/2/rollback", json, b"", 200);
     for path in ["/metrics", "/readyz"] {
-        let answer = ask(&run.metrics, token, &format!("GET {path}"), json, b"");
+        let answer = ask(&run.metrics, token, &format!("GET {path}"), None);
         answers.push((format!("metrics {path}"), answer));
     }
     // Secrets are in this process in clear, and not in what it would leave behind if it died.

@@ -5,7 +5,8 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::admin::{Running, create};
+use crate::admin::create;
+use crate::serving::Running;
 use crate::support::{Desk, KEEP};
 
 const CONFIGURATION: &str = r#"

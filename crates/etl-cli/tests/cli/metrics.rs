@@ -1,12 +1,12 @@
 //! `etl run --metrics`: every metric that is promised, over HTTP, while records flow; health and readiness.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, ChildStdin, Stdio};
 
 use etl_orchestrator::{METRICS, MetricKind};
 
+use crate::serving::Running;
 use crate::support::{Desk, KEEP, said};
 
 const TRAP: &str = r#"(module (memory (export "memory") 16)
@@ -34,76 +34,16 @@ error_handling = "SendToDeadLetter"
 stages = [{ priority = 7, modules = [{ module_id = "trap", topic_filters = [{ filter_type = "Exact", pattern = "a.bad" }] }] }]
 "#;
 
-struct Running {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<std::process::ChildStdout>,
-    stderr: BufReader<std::process::ChildStderr>,
-    address: String,
+fn start(desk: &Desk) -> Running {
+    let mut run = vec![
+        "run", "etl.toml", "--from", "-", "--to", "-", "--lanes", "1",
+    ];
+    run.extend(["--metrics", "127.0.0.1:0"]);
+    Running::with_metrics(desk.command(&run))
 }
 
-impl Running {
-    fn start(desk: &Desk) -> Self {
-        let run = [
-            "run",
-            "etl.toml",
-            "--from",
-            "-",
-            "--to",
-            "-",
-            "--metrics",
-            "127.0.0.1:0",
-            "--lanes",
-            "1",
-        ];
-        let mut child = desk
-            .command(&run)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("etl starts");
-        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-        let mut line = String::new();
-        stderr.read_line(&mut line).expect("a line");
-        let address = line
-            .trim()
-            .strip_prefix("etl: metrics at http://")
-            .and_then(|rest| rest.strip_suffix("/metrics"))
-            .unwrap_or_else(|| panic!("{line:?}"))
-            .to_owned();
-        Self {
-            stdin: child.stdin.take().expect("a pipe"),
-            stdout: BufReader::new(child.stdout.take().expect("a pipe")),
-            stderr,
-            child,
-            address,
-        }
-    }
-
-    fn send(&mut self, record: &str) -> String {
-        writeln!(self.stdin, "{record}").expect("writes");
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("a line");
-        line
-    }
-
-    /// The status and the body of an answer.
-    fn ask(&self, method: &str, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.address).expect("connects");
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: etl\r\nconnection: close\r\n\r\n"
-        )
-        .expect("writes");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("text");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        let status = head.split(' ').nth(1).expect("a status");
-        (status.parse().expect("a number"), body.to_owned())
-    }
-
-    fn get(&self, path: &str) -> (u16, String) {
-        self.ask("GET", path)
-    }
+fn get(running: &Running, path: &str) -> (u16, String) {
+    running.ask("", "GET", path, None)
 }
 
 /// Every series of a scrape: name and labels, and its value.
@@ -144,13 +84,13 @@ fn every_metric_of_the_list_is_there_with_its_labels() {
         .module("trap", TRAP)
         .module("next", &KEEP.replace("1024", "2048"))
         .put("etl.toml", CONFIGURATION);
-    let mut running = Running::start(&desk);
+    let mut running = start(&desk);
     for _ in 0..3 {
         running.send(r#"{"topic":"a.good","value":{"n":1}}"#);
     }
     running.send(r#"{"topic":"a.good","value":{"n":"text"}}"#);
     running.send(r#"{"topic":"a.bad","value":{"n":1}}"#);
-    let (status, text) = running.get("/metrics");
+    let (status, text) = get(&running, "/metrics");
     assert_eq!(status, 200);
     let found = series(&text);
     for metric in METRICS {
@@ -233,21 +173,21 @@ fn every_metric_of_the_list_is_there_with_its_labels() {
 
     // A scrape changes nothing but what has happened since.
     running.send(r#"{"topic":"a.good","value":{"n":1}}"#);
-    let again = series(&running.get("/metrics").1);
+    let again = series(&get(&running, "/metrics").1);
     let count = r#"etl_pipeline_duration_seconds_count{pipeline="keeps"}"#;
     assert_eq!(again[count], 5.0);
 
-    assert_eq!(running.get("/healthz"), (200, "ok\n".to_owned()));
-    let (status, body) = running.get("/readyz");
+    assert_eq!(get(&running, "/healthz"), (200, "ok\n".to_owned()));
+    let (status, body) = get(&running, "/readyz");
     let ready: serde_json::Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!((status, &ready["ready"]), (200, &true.into()));
     assert_eq!(ready["state"], "degraded");
     assert_eq!(ready["reasons"][0]["alert"], "EtlPipelineFailing");
     assert_eq!(ready["reasons"][0]["pipeline"], "dead");
-    assert_eq!(running.get("/else").0, 404);
-    assert_eq!(running.ask("POST", "/metrics").0, 405);
+    assert_eq!(get(&running, "/else").0, 404);
+    assert_eq!(running.ask("", "POST", "/metrics", None).0, 405);
     // A query does not change the path.
-    assert_eq!(running.get("/healthz?verbose=1").0, 200);
+    assert_eq!(get(&running, "/healthz?verbose=1").0, 200);
 
     drop(running.stdin);
     let mut rest = String::new();
@@ -266,9 +206,9 @@ fn a_pipeline_that_is_gone_has_no_metrics_any_more() {
         .module("trap", TRAP)
         .module("next", &KEEP.replace("1024", "2048"))
         .put("etl.toml", CONFIGURATION);
-    let mut running = Running::start(&desk);
+    let mut running = start(&desk);
     running.send(r#"{"topic":"a.bad","value":1}"#);
-    assert!(running.get("/metrics").1.contains("pipeline=\"dead\""));
+    assert!(get(&running, "/metrics").1.contains("pipeline=\"dead\""));
     let (kept, _) = CONFIGURATION
         .split_once("[[pipelines]]\npipeline_id = \"dead\"")
         .expect("two pipelines");
@@ -280,7 +220,7 @@ fn a_pipeline_that_is_gone_has_no_metrics_any_more() {
     let mut line = String::new();
     running.stderr.read_line(&mut line).expect("a line");
     assert!(line.contains("generation 2"), "{line}");
-    let text = running.get("/metrics").1;
+    let text = get(&running, "/metrics").1;
     assert!(
         !text.contains("dead\"") && !text.contains("module=\"trap\""),
         "{text}"
@@ -297,7 +237,7 @@ fn whoever_holds_connections_keeps_nobody_out() {
         .module("trap", TRAP)
         .module("next", &KEEP.replace("1024", "2048"))
         .put("etl.toml", CONFIGURATION);
-    let mut running = Running::start(&desk);
+    let mut running = start(&desk);
     // As many as there may be and some more; none of them asks for anything.
     let held: Vec<TcpStream> = (0..80)
         .map(|_| TcpStream::connect(&running.address).expect("connects"))

@@ -39,7 +39,7 @@ pub fn feed_more(run: &mut Run, token: &str, before: usize, count: usize) {
     let deadline = Instant::now() + Duration::from_secs(60);
     let counted = format!("\"records_out\":{}", before + count);
     let line = "GET /api/v1/statistics";
-    while !ask(&run.api, token, line, "application/json", b"")
+    while !ask(&run.api, token, line, None)
         .replace(' ', "")
         .contains(&counted)
     {

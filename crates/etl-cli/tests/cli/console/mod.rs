@@ -9,8 +9,8 @@ mod work;
 
 use serde_json::{Value, json};
 
-use crate::admin::Running;
 use crate::browser::Browser;
+use crate::serving::Running;
 use crate::support::Desk;
 use crate::topics::lines;
 
