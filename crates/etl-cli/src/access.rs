@@ -65,18 +65,24 @@ fn new_entry(grant: &GrantOptions) -> Result<NewEntry, Exit> {
     })
 }
 
-/// A time from now, or a moment, in Unix seconds.
+/// A time from now, or a moment that is to come, in Unix seconds.
 fn moment(text: &str) -> Result<u64, Exit> {
+    let now = SystemTime::now();
     let moment = match humantime::parse_duration(text) {
-        Ok(duration) => SystemTime::now().checked_add(duration),
+        Ok(duration) => now.checked_add(duration),
         Err(_) => humantime::parse_rfc3339_weak(text).ok(),
     };
-    let since = moment.and_then(|moment| moment.duration_since(UNIX_EPOCH).ok());
-    since.as_ref().map(Duration::as_secs).ok_or_else(|| {
+    let moment = moment.ok_or_else(|| {
         Exit::failed(format_args!(
             "--expires {text}: write a time from now, as in 90d or 12h, or a moment, as in 2027-01-31T00:00:00Z"
         ))
-    })
+    })?;
+    match moment.duration_since(UNIX_EPOCH) {
+        Ok(since) if moment > now => Ok(since.as_secs()),
+        _ => Err(Exit::failed(format_args!(
+            "--expires {text}: that is over already, and would let nobody in"
+        ))),
+    }
 }
 
 fn table(entries: &[Entry]) -> String {

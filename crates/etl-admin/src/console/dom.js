@@ -29,7 +29,7 @@ export function table(heads, rows, caption) {
       make("tbody", {}, rows.map((row) => make("tr", {}, row.map(cell))))));
 }
 
-/** A button whose work may take time: it cannot be pressed again until that is done. It keeps the focus meanwhile, which `disabled` would lose. */
+/** A button whose work may take time: it cannot be pressed again until that is done, and what goes wrong with it is said. It keeps the focus meanwhile, which `disabled` would lose. */
 export function button(text, work, properties = {}) {
   const element = make("button", { type: "button", ...properties }, text);
   element.addEventListener("click", async () => {
@@ -37,6 +37,9 @@ export function button(text, work, properties = {}) {
     element.ariaDisabled = "true";
     try {
       await work();
+    } catch (error) {
+      // Whoever is not known any more has been told already, where they sign in.
+      if (error.status !== 401) notice(error.message, true);
     } finally {
       element.ariaDisabled = null;
     }

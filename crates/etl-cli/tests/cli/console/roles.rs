@@ -83,6 +83,11 @@ fn each_role_sees_and_does_what_it_may() {
     confirm(browser);
     browser.until("document.querySelector('[data-pipeline=p] .badge')?.textContent === 'disabled'");
     browser.press("Generations");
+    // What cannot be had is said, and can be had later.
+    browser.eval("globalThis.whole = fetch; globalThis.fetch = (url, options) => String(url).includes('/generations/') ? Promise.reject(new Error('nobody answers')) : whole(url, options); 0");
+    browser.press("What changed");
+    browser.until("document.getElementById('notice').textContent === 'nobody answers'");
+    browser.eval("globalThis.fetch = whole; 0");
     browser.press("What changed");
     browser.until("document.querySelector('#difference td code')?.textContent === 'enabled'");
     browser.press("Roll back");
