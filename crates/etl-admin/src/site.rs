@@ -57,6 +57,11 @@ pub trait Host: Send + Sync + 'static {
         None
     }
 
+    /// What the run waits for because it is away, each in a sentence.
+    fn waiting(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What the process takes of the machine.
     fn process(&self) -> Process {
         Process::default()

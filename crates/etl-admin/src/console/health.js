@@ -23,7 +23,8 @@ export async function health(place) {
         ["memory of the process", bytes(now.process_memory_bytes)],
         ["reloads", `${count(now.reloads)}, ${count(now.reloads_refused)} refused`],
       ]),
-      rows.length ? table(["alert", "pipeline", "module", "what it is"], rows, "Reasons") : make("p", { class: "good" }, "All is well."),
+      ...health.waiting.map((text) => make("p", { class: "bad" }, `Waiting: ${text}`)),
+      rows.length ? table(["alert", "pipeline", "module", "what it is"], rows, "Reasons") : make("p", { class: "good", hidden: health.waiting.length > 0 }, "All is well."),
       ...(circuits.length ? [make("h2", {}, "Circuits"), table(["pipeline", "module", "state"], circuits, "Circuits")] : []));
   }
   await refresh();

@@ -156,7 +156,7 @@ pub(super) fn all() -> Value {
         })),
         "Ready": object(json!({ "ready": truth(), "state": state() })),
         "Health": object(json!({
-            "ready": truth(), "state": state(), "reasons": list(reason), "generation": count(),
+            "ready": truth(), "state": state(), "reasons": list(reason), "waiting": texts(), "generation": count(),
         })),
         "Session": object(json!({
             "name": text(), "role": one_of(&["viewer", "operator", "admin"]), "pipelines": texts(),

@@ -49,10 +49,16 @@ pub(crate) fn health(site: &Site, call: &Call) -> Result<Answer, Answer> {
             (None, None) => true,
         });
     let generation = site.orchestrator.generation();
+    // It holds up every pipeline, and names places that those who are confined are not told of.
+    let waiting = match call.is_unconfined() {
+        true => site.host.waiting(),
+        false => Vec::new(),
+    };
     let value = json!({
         "ready": site.orchestrator.is_open(),
         "state": health.state(),
         "reasons": reasons(&health),
+        "waiting": waiting,
         "generation": generation,
     });
     Ok(tagged(generation, &value))

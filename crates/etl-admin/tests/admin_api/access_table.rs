@@ -2,7 +2,7 @@
 
 use etl_admin::{Role, routes};
 
-use crate::support::{KEEP, Request, Server};
+use crate::support::{KEEP, Request, Server, WAITING};
 
 /// Without a token, as a viewer, an operator, an admin; as an admin who is confined to `orders-*`; with a token that has expired, and
 /// with one that was revoked.
@@ -144,6 +144,9 @@ fn everybody_gets_what_is_written() {
 #[test]
 fn who_is_confined_is_told_of_nothing_else() {
     let server = Server::start();
+    let vera = server.token(Role::Viewer, "vera");
+    let health = server.ask(Request::new("GET", "/api/v1/health").by(&vera));
+    assert_eq!(health.json()["waiting"], serde_json::json!([WAITING]));
     let carl = server.token_with(Role::Admin, "carl", &["orders-*"], None);
     for target in [
         "/api/v1/pipelines",

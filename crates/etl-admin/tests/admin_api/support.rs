@@ -68,6 +68,10 @@ impl Host for Program {
         Some(&Letters)
     }
 
+    fn waiting(&self) -> Vec<String> {
+        vec![WAITING.to_owned()]
+    }
+
     fn explain(&self, asked: Asked<'_>) -> Result<String, String> {
         let (topic, outputs) = match asked {
             Asked::Topic(topic) => (topic.to_owned(), 0),
@@ -95,6 +99,9 @@ impl Host for Program {
         .to_string())
     }
 }
+
+/// What is away, and may be told of to those who see all pipelines.
+pub const WAITING: &str = "cannot write to the place of payments; trying again in 1.0 s";
 
 /// What no test may see who should not.
 pub const LETTER: &str = "what-the-record-held";

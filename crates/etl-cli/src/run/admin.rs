@@ -10,7 +10,7 @@ use etl_config::{LoadOptions, Loaded, Report, SecretError, SecretSettings};
 use etl_orchestrator::Orchestrator;
 
 use super::letters::Letters;
-use super::metrics::{self, Recorder};
+use super::metrics::{self, Recorder, Watched};
 use crate::arguments::RunOptions;
 use crate::configuration;
 use crate::exit::Exit;
@@ -25,6 +25,7 @@ struct Program {
     options: RunOptions,
     orchestrator: Arc<Orchestrator>,
     recorder: Recorder,
+    watched: Watched,
     letters: Option<Letters>,
 }
 
@@ -59,7 +60,12 @@ impl Host for Program {
     }
 
     fn metrics(&self) -> String {
+        self.watched.publish();
         metrics::render(&self.recorder, &self.orchestrator)
+    }
+
+    fn waiting(&self) -> Vec<String> {
+        self.watched.waiting()
     }
 
     fn dead_letters(&self) -> Option<&dyn DeadLetters> {
@@ -106,7 +112,7 @@ pub fn archive(options: &RunOptions, loaded: &Loaded) -> Result<Option<Arc<Archi
 /// Listens and serves until the runtime ends; says where. Answers what ends it in good order. On a tokio runtime.
 pub async fn serve(
     address: SocketAddr,
-    recorder: Recorder,
+    (recorder, watched): (Recorder, Watched),
     orchestrator: Arc<Orchestrator>,
     options: &RunOptions,
     archive: Option<Arc<Archive>>,
@@ -128,6 +134,7 @@ pub async fn serve(
         options: options.clone(),
         orchestrator: orchestrator.clone(),
         recorder,
+        watched,
     };
     let admin = Admin::bind(admin_options, orchestrator, program)
         .await

@@ -79,7 +79,8 @@ fn run_on(runtime: &Runtime, options: &RunOptions) -> Result<(), Exit> {
         }
         let admin = match (options.admin, recorder) {
             (Some(address), Some(recorder)) => {
-                Some(admin::serve(address, recorder, orchestrator.clone(), options, archive).await?)
+                let figures = (recorder, observed.clone());
+                Some(admin::serve(address, figures, orchestrator.clone(), options, archive).await?)
             }
             _ => None,
         };
@@ -87,7 +88,7 @@ fn run_on(runtime: &Runtime, options: &RunOptions) -> Result<(), Exit> {
             .map(|files| Watch::begin(options, orchestrator.clone(), &files))
             .transpose()?;
         let run = Run::prepare(options, orchestrator, dead_letter_topic).await?;
-        if options.metrics.is_some() {
+        if collects {
             observed.watch(run.runner.counters(), run.runner.status());
         }
         if let Some(watch) = watch {

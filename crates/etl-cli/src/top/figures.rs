@@ -65,6 +65,12 @@ impl Answer {
                 message: text("message").unwrap_or_default(),
             }
         });
+        let waiting = health["waiting"].as_array().into_iter().flatten();
+        let waiting = waiting.filter_map(Value::as_str).map(|text| Reason {
+            pipeline: None,
+            module: None,
+            message: format!("waiting: {text}"),
+        });
         let counted = |name: &str, errors: &[&str]| -> Option<BTreeMap<String, Counts>> {
             let entries = statistics[name].as_object()?.iter();
             Some(
@@ -87,7 +93,7 @@ impl Answer {
             generation: number("generation")?,
             is_ready: statistics["ready"].as_bool()?,
             state: health["state"].as_str()?.to_owned(),
-            reasons: reasons.collect(),
+            reasons: waiting.chain(reasons).collect(),
             lanes: number("lanes").unwrap_or_default(),
             in_flight: number("in_flight_records").unwrap_or_default(),
             records_in: number("records_in")?,

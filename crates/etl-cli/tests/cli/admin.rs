@@ -81,6 +81,11 @@ fn a_run_is_watched_and_changed_while_records_flow() {
     writeln!(running.stdin, r#"{{"topic":"t","value":1}}"#).expect("writes");
     let mut line = String::new();
     running.stdout.read_line(&mut line).expect("a line");
+    let (_, text) = running.ask(&token, "GET", "/metrics", None);
+    assert!(
+        text.contains("\netl_run_records_total{outcome=\"in\"} 1\n"),
+        "{text}"
+    );
     let stats = running.json(&token, "GET", "/api/v1/statistics", None);
     assert_eq!(stats["pipelines"]["keeps"]["records_in"], 1, "{stats:#}");
     assert_eq!(stats["modules"]["keep"]["kept"], 1, "{stats:#}");
@@ -157,20 +162,17 @@ fn tokens_are_made_listed_and_revoked() {
         let arguments = [&["admin", "token", "create"], arguments].concat();
         desk.etl(&arguments).ends_with(2).complains(&[message]);
     }
-    let wrong = [
-        "admin",
-        "token",
-        "create",
-        "--role",
-        "admin",
-        "--name",
-        "x",
-        "--expires",
-        "soon",
-    ];
-    desk.etl(&wrong)
-        .ends_with(1)
-        .complains(&["as in 90d or 12h"]);
+    for (expires, message) in [
+        ("soon", "as in 90d or 12h"),
+        ("2020-01-31T00:00:00Z", "over already"),
+        ("0s", "over already"),
+    ] {
+        let mut wrong = vec!["admin", "token", "create", "--role", "admin"];
+        wrong.extend(["--name", "x", "--expires", expires]);
+        desk.etl(&wrong).ends_with(1).complains(&[message]);
+    }
+    let said = desk.etl(&["admin", "token", "list"]).ends_with(0);
+    assert_eq!(said.stdout.lines().count(), 2, "{}", said.stdout);
 }
 
 #[test]

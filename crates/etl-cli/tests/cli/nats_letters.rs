@@ -31,7 +31,7 @@ fn until(running: &Running, token: &str, target: &str, is_so: impl Fn(&Value) ->
 
 #[test]
 fn letters_on_nats_are_looked_at_and_sent_back() {
-    let Some(server) = NatsServer::start("dead letters on NATS through the API") else {
+    let Some(mut server) = NatsServer::start("dead letters on NATS through the API") else {
         return;
     };
     let desk = desk();
@@ -146,6 +146,29 @@ fn letters_on_nats_are_looked_at_and_sent_back() {
         statistics["records_out"].as_u64() == Some(3)
     });
     assert_eq!(of(&viewer, "/api/v1/statistics")["records_in"], 7);
+
+    // With the server away that is said, by the figures too.
+    assert_eq!(
+        of(&viewer, "/api/v1/health")["waiting"],
+        Value::Array(Vec::new())
+    );
+    server.kill();
+    let health = until(&running, &viewer, "/api/v1/health", |health| {
+        health["waiting"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty())
+    });
+    let waiting = health["waiting"][0].as_str().expect("text");
+    assert!(waiting.contains("trying again in"), "{waiting}");
+    let (_, metrics) = running.ask(&viewer, "GET", "/metrics", None);
+    assert!(
+        metrics.contains("etl_run_waiting{role=\"source\"} 1"),
+        "{metrics}"
+    );
+    let url = format!("http://{}", running.address);
+    let mut top = desk.command(&["top", "--url", &url, "--once"]);
+    let said = crate::support::said(top.env("ETL_TOKEN", &viewer).output().expect("etl starts"));
+    assert!(said.stdout.contains("! waiting: "), "{said:#?}");
     running.kill();
 }
 
