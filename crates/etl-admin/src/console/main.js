@@ -44,21 +44,26 @@ async function show() {
   const place = make("div");
   main.replaceChildren(make("h1", {}, view.title), place);
   main.focus({ preventScroll: true });
-  const refresh = await guarded(() => view.make(place));
-  while (refresh && turn === shown && api.session) {
+  const isShown = () => turn === shown && api.session;
+  let refresh;
+  let lost = "";
+  while (isShown()) {
+    try {
+      // A tab that nobody looks at asks nothing.
+      if (!refresh) refresh = (await view.make(place)) ?? null;
+      else if (!document.hidden) await refresh();
+      if (lost && isShown() && document.getElementById("notice").textContent === lost) notice("");
+      lost = "";
+    } catch (error) {
+      if (!isShown()) return;
+      notice(error.message, true);
+      // An engine that is away comes back; what is refused stays so.
+      if (!refresh && error instanceof api.Refused && error.status < 500) return;
+      lost = error.message;
+      if (!refresh) place.replaceChildren();
+    }
+    if (refresh === null) return;
     await new Promise((resolve) => setTimeout(resolve, REFRESH));
-    // A tab that nobody looks at asks nothing.
-    if (turn === shown && !document.hidden && api.session) await guarded(refresh);
-  }
-}
-
-/** Says what went wrong, and goes on. */
-async function guarded(work) {
-  try {
-    return await work();
-  } catch (error) {
-    if (api.session) notice(error.message, true);
-    return undefined;
   }
 }
 
@@ -100,4 +105,4 @@ function begin() {
 api.whenSignedOut(askForToken);
 addEventListener("hashchange", show);
 document.getElementById("sign-out").replaceWith(button("Sign out", () => api.signOut(), { id: "sign-out" }));
-guarded(api.goOn).then((isKnown) => (isKnown ? begin() : askForToken("")));
+api.goOn().then((isKnown) => (isKnown ? begin() : askForToken("")), (error) => askForToken(error.message));

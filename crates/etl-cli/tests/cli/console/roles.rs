@@ -70,6 +70,8 @@ fn each_role_sees_and_does_what_it_may() {
     browser.press("Pipelines");
     // They came again: a counter moves. The record that was explained is not counted.
     browser.until(&format!("{} === '11'", figure("records in")));
+    // Rates come with the second look.
+    browser.until(&format!("{} !== '–'", figure("in")));
     let background = "getComputedStyle(document.body).backgroundColor";
     let mut backgrounds = Vec::new();
     for (scheme, name) in [("light", "console-light.png"), ("dark", "console-dark.png")] {
@@ -87,7 +89,15 @@ fn each_role_sees_and_does_what_it_may() {
     browser.eval("globalThis.whole = fetch; globalThis.fetch = (url, options) => String(url).includes('/generations/') ? Promise.reject(new Error('nobody answers')) : whole(url, options); 0");
     browser.press("What changed");
     browser.until("document.getElementById('notice').textContent === 'nobody answers'");
+    browser.eval("globalThis.fetch = () => Promise.reject(new Error('all is away')); 0");
+    browser.until("document.getElementById('notice').textContent === 'all is away'");
+    // Also a view that was not there before comes with the engine.
+    browser.press("Modules");
+    browser.until("document.getElementById('notice').textContent === 'all is away'");
     browser.eval("globalThis.fetch = whole; 0");
+    browser.until("document.querySelector('[data-module=picky] code')");
+    browser.until("document.getElementById('notice').textContent === ''");
+    browser.press("Generations");
     browser.press("What changed");
     browser.until("document.querySelector('#difference td code')?.textContent === 'enabled'");
     browser.press("Roll back");
