@@ -10,7 +10,7 @@ use crate::check;
 use crate::document::{Written, configuration_table, pipeline_table};
 use crate::model::{Config, Pipeline};
 use crate::path::{ConfigPath, Segment};
-use crate::problem::{Place, Problem, Report, Severity};
+use crate::problem::{MORE, MOST_OF_A_DOCUMENT, Place, Problem, Report, Severity};
 use crate::reader::{At, Reading, Shape, position_in};
 use crate::secret::{SecretSettings, SecretSource, Vault};
 use crate::secret_settings::{base_of, secrets_beside};
@@ -386,7 +386,11 @@ impl<'a> Loading<'a> {
         };
         match parsed {
             Ok(root) => Some((file, root)),
-            Err(errors) => {
+            Err(mut errors) => {
+                if let Some(more) = errors.get_mut(MOST_OF_A_DOCUMENT) {
+                    (more.message, more.hint) = (MORE.to_owned(), None);
+                    errors.truncate(MOST_OF_A_DOCUMENT + 1);
+                }
                 for error in errors {
                     let place = Place::Text(Arc::clone(&file), error.span);
                     self.problems.push(Problem::new(

@@ -162,6 +162,13 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Problems of each severity that are told of one document: whoever sees a thousand has sent something else than a configuration, and each costs
+/// memory and the time to find its line.
+pub(crate) const MOST_OF_A_DOCUMENT: usize = 1000;
+
+/// Says, in the place of the first problem too many, that there are more.
+pub(crate) const MORE: &str = "there is more wrong with this document: the first 1000 are told";
+
 /// Every problem of a configuration, in the order of the files and of the lines in them.
 ///
 /// Its `Display` is for people: each problem with its lines of the file, without colour. [`Report::render`] chooses.

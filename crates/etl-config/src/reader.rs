@@ -23,7 +23,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use crate::path::{ConfigPath, Segment};
-use crate::problem::{Place, Problem, Severity};
+use crate::problem::{MORE, MOST_OF_A_DOCUMENT, Place, Problem, Severity};
 use crate::source::{SourceFile, Span};
 use crate::tree::{Node, Value};
 
@@ -74,6 +74,8 @@ pub(crate) struct Reading {
     pub file: Arc<SourceFile>,
     pub problems: Vec<Problem>,
     pub errors: usize,
+    /// Errors and warnings that were noted.
+    noted: (usize, usize),
 }
 
 /// The named tables of a schema.
@@ -85,6 +87,7 @@ impl Reading {
             file,
             problems: Vec::new(),
             errors: 0,
+            noted: (0, 0),
         }
     }
 
@@ -117,6 +120,17 @@ impl Reading {
         message: String,
         hint: Option<String>,
     ) {
+        let noted = match severity {
+            Severity::Error => &mut self.noted.0,
+            Severity::Warning => &mut self.noted.1,
+        };
+        *noted += 1;
+        // One severity does not hide the other: a warning is no reason to take a document that has errors.
+        let (message, hint) = match noted.checked_sub(MOST_OF_A_DOCUMENT) {
+            None | Some(0) => (message, hint),
+            Some(1) => (MORE.to_owned(), None),
+            Some(_) => return,
+        };
         let place = Place::Text(Arc::clone(&self.file), span.clone());
         self.problems
             .push(Problem::new(severity, place, path, message, hint));
