@@ -3,6 +3,8 @@
 //! Closed, it counts calls over a sliding window and opens when too large a part of them failed. Open, it lets nothing through until
 //! its time is over. Half open, it lets a few probes through: if all succeed it closes, and the first that fails opens it again.
 //! Results of calls that began before the last change of state are not counted: they say nothing about the present one.
+//!
+//! Leave to call is a guard ([`Leave`]): a call that never comes back to tell how it went, because it panicked, has failed.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -75,10 +77,31 @@ struct Slice {
 }
 
 /// Leave to call for some of the records that were asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Admission {
+#[derive(Debug)]
+pub(crate) struct Leave<'a> {
+    breaker: &'a Breaker,
     pub(crate) records: usize,
+    since: Instant,
     epoch: u64,
+    /// Nobody has told how the calls went.
+    open: bool,
+}
+
+impl Leave<'_> {
+    /// Tells how the calls went. Those that are in neither count say nothing, and their leave is given back.
+    pub(crate) fn record(mut self, now: Instant, succeeded: u32, failed: u32) {
+        self.open = false;
+        self.breaker.record(now, &self, succeeded, failed);
+    }
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            let failed = u32::try_from(self.records).unwrap_or(u32::MAX);
+            self.breaker.record(self.since, self, 0, failed);
+        }
+    }
 }
 
 impl Breaker {
@@ -108,7 +131,7 @@ impl Breaker {
     }
 
     /// For how many of `records` the module may be called now.
-    pub(crate) fn admit(&self, now: Instant, records: usize) -> Admission {
+    pub(crate) fn admit(&self, now: Instant, records: usize) -> Leave<'_> {
         let mut inner = self.lock();
         if let State::Open { until } = inner.state
             && now >= until
@@ -128,16 +151,26 @@ impl Breaker {
                 granted as usize
             }
         };
-        Admission {
+        Leave {
+            breaker: self,
             records,
+            since: now,
             epoch: inner.epoch,
+            open: true,
         }
     }
 
-    /// Tells how admitted calls went. Those that are in neither count say nothing, and their leave is given back.
-    pub(crate) fn record(&self, now: Instant, admission: Admission, succeeded: u32, failed: u32) {
+    /// Whether a record may be called for now, as far as one can tell without leave: for those that are only explained.
+    pub(crate) fn would_admit(&self, now: Instant) -> bool {
+        match self.lock().state {
+            State::Open { until } => now >= until,
+            State::Closed | State::HalfOpen { .. } => true,
+        }
+    }
+
+    fn record(&self, now: Instant, leave: &Leave<'_>, succeeded: u32, failed: u32) {
         let mut inner = self.lock();
-        if admission.epoch != inner.epoch {
+        if leave.epoch != inner.epoch {
             return;
         }
         let probes = self.settings.half_open_probes;
@@ -147,7 +180,7 @@ impl Breaker {
                 succeeded: count,
                 issued,
             } => {
-                let unused = admission.records - (succeeded + failed) as usize;
+                let unused = leave.records - (succeeded + failed) as usize;
                 *issued -= u32::try_from(unused).unwrap_or(*issued);
                 *count += succeeded;
                 if failed > 0 {
@@ -228,11 +261,14 @@ mod tests {
     }
 
     fn call(breaker: &Breaker, now: Instant, fails: bool) -> bool {
-        let admission = breaker.admit(now, 1);
-        if admission.records == 1 {
-            breaker.record(now, admission, u32::from(!fails), u32::from(fails));
-        }
-        admission.records == 1
+        let leave = breaker.admit(now, 1);
+        let is_let_through = leave.records == 1;
+        leave.record(
+            now,
+            u32::from(is_let_through && !fails),
+            u32::from(is_let_through && fails),
+        );
+        is_let_through
     }
 
     #[test]
@@ -255,7 +291,7 @@ mod tests {
         let probes = breaker.admit(later, 64);
         assert_eq!(probes.records, 2);
         assert_eq!(breaker.admit(later, 1).records, 0, "the probes are out");
-        breaker.record(later, probes, 1, 1);
+        probes.record(later, 1, 1);
         assert_eq!(breaker.state(), CircuitState::Open);
 
         let later = later + Duration::from_secs(5);
@@ -293,8 +329,9 @@ mod tests {
             call(&breaker, start, true);
         }
         let later = start + Duration::from_secs(5);
-        assert_eq!(breaker.admit(later, 1).records, 1);
-        breaker.record(later, late, 0, 4);
+        let probe = breaker.admit(later, 1);
+        assert_eq!(probe.records, 1);
+        late.record(later, 0, 4);
         assert_eq!(breaker.state(), CircuitState::HalfOpen);
     }
 }

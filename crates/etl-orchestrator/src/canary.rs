@@ -237,30 +237,41 @@ impl Transform for Split {
         let is_shadow = trial.terms.mode == CanaryMode::Shadow;
         let (chosen, others): (Places, Places) =
             (0..records.len()).partition(|&index| trial.is_chosen(records[index]));
+        let alone = records.len() == 1;
+        // A record that is only explained is handled like any other, and counts neither for nor against a version.
+        let counts = !lane.explains();
         if is_shadow || chosen.is_empty() {
             let started = Instant::now();
             stable.call(lane, records, deadline, replies);
-            trial.stable.add(handled(records.len(), replies));
+            if !counts {
+                return;
+            }
+            trial.stable.add(handled(records.len(), replies, alone));
             if is_shadow && !chosen.is_empty() && replies.len() <= records.len() {
                 let time = deadline.saturating_duration_since(started);
                 self.show(records, &chosen, time, replies);
             }
         } else if others.is_empty() {
             canary.call(lane, records, deadline, replies);
-            trial.judge(handled(records.len(), replies), &self.minder);
+            if counts {
+                trial.judge(handled(records.len(), replies, alone), &self.minder);
+            }
         } else {
             let mut share = |transform: &Arc<dyn Transform>, places: &Places| {
                 let views: SmallVec<[&View; 64]> =
                     places.iter().map(|&place| records[place]).collect();
                 let mut replies = Vec::with_capacity(views.len());
                 transform.call(lane, &views, deadline, &mut replies);
-                let handled = handled(views.len(), &replies);
+                // Each is given what the other has left of the time, so that to run out of it says nothing, were it for one record.
+                let handled = handled(views.len(), &replies, false);
                 (whole(replies, views.len()), handled)
             };
             let (theirs, stable_handled) = share(stable, &others);
             let (ours, canary_handled) = share(canary, &chosen);
-            trial.stable.add(stable_handled);
-            trial.judge(canary_handled, &self.minder);
+            if counts {
+                trial.stable.add(stable_handled);
+                trial.judge(canary_handled, &self.minder);
+            }
             let (mut theirs, mut ours) = (theirs.into_iter(), ours.into_iter());
             let mut next_of_ours = chosen.iter().peekable();
             replies.extend((0..records.len()).filter_map(|index| {
@@ -339,9 +350,9 @@ fn whole(mut replies: Vec<Reply>, records: usize) -> Vec<Reply> {
     replies
 }
 
-/// What replies say of the version. Of a batch that ran out of time they say nothing yet: its records are called again, and no place in
-/// the pool is nobody's fault.
-fn handled(records: usize, replies: &[Reply]) -> Handled {
+/// What replies say of the version. Of a call that ran out of time they say nothing yet unless it was for one record `alone`: those of a batch are called
+/// again. No place in the pool is nobody's fault.
+fn handled(records: usize, replies: &[Reply], alone: bool) -> Handled {
     let mut handled = Handled {
         records: records as u64,
         failed: 0,
@@ -349,7 +360,7 @@ fn handled(records: usize, replies: &[Reply]) -> Handled {
     for reply in replies {
         if let Reply::Fail(error) = reply {
             match error.kind() {
-                FailureKind::Timeout if records > 1 => handled.records -= 1,
+                FailureKind::Timeout if !alone => handled.records -= 1,
                 FailureKind::PoolExhausted => handled.records -= 1,
                 _ => handled.failed += 1,
             }
@@ -448,7 +459,7 @@ fn compare(lane: &mut LaneContext, versions: &OnTrial, shown: &[(View, Reply)], 
             let error = TransformError::new(FailureKind::Trap, "the module panicked");
             replies = vec![Reply::Fail(error)];
         }
-        let counted = handled(1, &replies);
+        let counted = handled(1, &replies, true);
         let answer = whole(replies, 1).pop().unwrap_or(Reply::Keep);
         if !same(expected, &answer) {
             trial.different.fetch_add(1, Ordering::Relaxed);

@@ -35,6 +35,9 @@ use crate::view::View;
 /// How long making one instance ready may take.
 const START: Duration = Duration::from_secs(5);
 
+/// So much of what a guest says of a failure is kept, in bytes.
+const MAX_SAID: usize = 4096;
+
 /// A pool, and the budgets that it was made with.
 pub(crate) type BudgetedPool = (InstancePool, Arc<Pool>);
 
@@ -414,8 +417,10 @@ impl Pooled {
             }
             Ok(Verdict::Fail(failure)) => {
                 let settings = &self.template.options().custom_config;
-                let error =
-                    TransformError::new(FailureKind::Module, settings.masked(failure.message));
+                // Cut after secrets were masked, of which half would not be known.
+                let said = settings.masked(failure.message);
+                let said = &said[..said.floor_char_boundary(MAX_SAID)];
+                let error = TransformError::new(FailureKind::Module, said);
                 Reply::Fail(error.retryable(failure.retryable).with_code(failure.code))
             }
             Err(error) => Reply::Fail(failed(error)),

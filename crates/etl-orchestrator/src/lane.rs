@@ -27,9 +27,24 @@ pub struct LaneContext {
     shelves: Vec<(Arc<Pool>, Shelves)>,
     /// Calls do not wait for instances.
     never_waits: bool,
+    /// The records of this lane are only explained.
+    explains: bool,
 }
 
 impl LaneContext {
+    /// For a lane whose records are only explained: nothing that outlives it may count them.
+    pub(crate) fn explaining() -> Self {
+        Self {
+            explains: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the records of this lane are only explained.
+    pub(crate) fn explains(&self) -> bool {
+        self.explains
+    }
+
     /// The lane's shelves in a pool.
     #[inline]
     pub(crate) fn shelves(&mut self, pool: &Arc<Pool>) -> &mut Shelves {

@@ -198,7 +198,8 @@ impl Orchestrator {
         let mut modules = Modules::new(options.transforms.clone(), trials.clone(), home.clone());
         let bounds = bounds(&loaded);
         let lanes = wanted_lanes(&loaded, options.lanes);
-        let first = options.first_generation.unwrap_or(1);
+        // Nothing is ever numbered 0: counters and caches that are new stand there.
+        let first = options.first_generation.unwrap_or(1).max(1);
         let snapshot = compile(&loaded, first, &mut modules.begin(&loaded)?)?.with(loaded);
         modules.keep();
         let hub = Arc::new(StatsHub::default());
@@ -275,8 +276,9 @@ impl Orchestrator {
         Lane::new(Live::new(&self.shared.live), core)
     }
 
-    /// Handles one record and tells every step of its way. Waits for retries. For people and tools: it makes instances of its own, and is
-    /// in no statistics, since nothing of it goes out.
+    /// Handles one record and tells every step of its way. Waits for retries. For people and tools: it makes instances of its own, and since
+    /// nothing of it goes out it leaves nothing behind: it is in no statistics, and moves neither a circuit breaker nor a trial. It meets them as
+    /// any record would.
     ///
     /// ```no_run
     /// # fn example(orchestrator: &etl_orchestrator::Orchestrator, record: std::sync::Arc<etl_orchestrator::Record>) {
@@ -291,7 +293,7 @@ impl Orchestrator {
         let shared = &self.shared;
         let apart = Arc::new(StatsHub::default()).lane();
         let core = Core::new(
-            LaneContext::default(),
+            LaneContext::explaining(),
             apart,
             shared.clock.clone(),
             shared.seed,

@@ -33,6 +33,9 @@ type Line = VecDeque<Arc<Job>>;
 const MAX_SPARE: usize = 64;
 const MAX_SPARE_BATCHES: usize = 1024;
 
+/// Among fewer applicants than this nobody looks for those that were given up.
+const MIN_SWEEP: usize = 64;
+
 /// A run in the queue.
 pub(crate) struct Entry {
     pub(crate) run: Run,
@@ -158,6 +161,8 @@ pub(crate) struct Queue {
     entries: Slab<Entry>,
     timed: BinaryHeap<Reverse<Timed>>,
     applicants: BinaryHeap<Reverse<Applicant>>,
+    /// When there are so many of them, those that were given up are looked for.
+    sweep_at: usize,
     /// The partitions of applicants.
     applying: HashMap<Partition, Applying, RandomState>,
     lines: HashMap<Partition, Line, RandomState>,
@@ -168,6 +173,8 @@ pub(crate) struct Queue {
     records: u64,
     bytes: u64,
     arrivals: u64,
+    /// Records that were let in so far.
+    taken: u64,
     /// Lanes that sleep.
     pub(crate) idle: usize,
     pub(crate) closed: bool,
@@ -182,6 +189,7 @@ impl Queue {
             entries: Slab::new(),
             timed: BinaryHeap::new(),
             applicants: BinaryHeap::new(),
+            sweep_at: MIN_SWEEP,
             applying: HashMap::default(),
             lines: HashMap::default(),
             spare: Vec::new(),
@@ -189,6 +197,7 @@ impl Queue {
             records: 0,
             bytes: 0,
             arrivals: 0,
+            taken: 0,
             idle: 0,
             closed: false,
         }
@@ -237,6 +246,7 @@ impl Queue {
         if first && self.fits(job) {
             self.accept(job, runs, key.arrival);
         } else if wait {
+            self.sweep();
             for partition in &job.partitions {
                 let applying = self.applying.entry(partition.clone()).or_default();
                 applying.count += 1;
@@ -261,6 +271,7 @@ impl Queue {
     }
 
     fn accept(&mut self, job: &Arc<Job>, runs: Vec<Run>, arrival: u64) {
+        self.taken += job.records;
         self.records += job.records;
         self.bytes += job.bytes;
         for partition in &job.partitions {
@@ -295,18 +306,38 @@ impl Queue {
             let Some(Reverse(applicant)) = self.applicants.pop() else {
                 return;
             };
-            for partition in &applicant.job.partitions {
-                if let Some(applying) = self.applying.get_mut(partition) {
-                    applying.count -= 1;
-                    if applying.count == 0 {
-                        self.applying.remove(partition);
-                    }
-                }
-            }
+            apply_no_more(&mut self.applying, &applicant.job);
             if !cancelled {
                 self.accept(&applicant.job, applicant.runs, applicant.key.arrival);
             }
         }
+    }
+
+    /// Forgets applicants that were given up, wherever they stand: behind one that does not fit yet they would pile up, as fast as callers lose their patience.
+    /// The number at which that is done doubles with those that stay, so that it costs each of them a look or two.
+    fn sweep(&mut self) {
+        if self.applicants.len() < self.sweep_at {
+            return;
+        }
+        let applying = &mut self.applying;
+        self.applicants.retain(|Reverse(applicant)| {
+            let stays = !applicant.job.is_cancelled();
+            if !stays {
+                apply_no_more(applying, &applicant.job);
+            }
+            stays
+        });
+        self.sweep_at = (self.applicants.len() * 2).max(MIN_SWEEP);
+    }
+
+    /// Takes in records that leave at once, because nothing selects them and nothing is before them.
+    pub(crate) fn pass(&mut self, records: usize) {
+        self.taken += records as u64;
+    }
+
+    /// Records that were let in so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// The most urgent run, once the retries that are due have joined; and with it those that are next and may join it, as long as these are no more
@@ -454,6 +485,18 @@ impl Queue {
             stats.waiting[class(entry.run.priority())] += entry.run.convoy.records() as u64;
         }
         stats
+    }
+}
+
+/// A batch is no longer among the applicants of its partitions.
+fn apply_no_more(applying: &mut HashMap<Partition, Applying, RandomState>, job: &Job) {
+    for partition in &job.partitions {
+        if let Some(present) = applying.get_mut(partition) {
+            present.count -= 1;
+            if present.count == 0 {
+                applying.remove(partition);
+            }
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use etl_config::{ErrorHandling, MergePolicy};
 use etl_filter::conditions::GroupId;
 use smallvec::SmallVec;
 
-use crate::breaker::Admission;
+use crate::breaker::Leave;
 use crate::core::{Core, Touched};
 use crate::delta::{Change, NewRecord};
 use crate::failure::{FailureKind, TransformError};

@@ -20,14 +20,15 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     #[inline]
     pub(crate) fn add(&self, count: u64) {
+        // Released, so that whoever sees this count sees those that were made before it.
         self.0.store(
             self.0.load(Ordering::Relaxed).wrapping_add(count),
-            Ordering::Relaxed,
+            Ordering::Release,
         );
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -432,9 +433,13 @@ impl StatsHub {
         let lanes = lock(&self.lanes);
         let mut counts = Counts::default();
         counts.join(&lock(&self.retired));
+        // What has come out is read before what has gone in, so that nobody sees a record of which only the end is counted.
+        let out: u64 = lanes.iter().map(|lane| lane.totals.records_out.get()).sum();
+        let out = counts.totals.records_out + out;
         for lane in &*lanes {
             counts.add(lane);
         }
+        counts.totals.records_out = out;
         counts.retain(&Names::of(program));
         counts
     }

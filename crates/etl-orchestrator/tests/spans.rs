@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use etl_config::{LoadOptions, load_text};
-use etl_orchestrator::{Options, Orchestrator, Record, Reply, TransformFor, View};
+use etl_orchestrator::{
+    FailureKind, Options, Orchestrator, Record, Reply, TransformError, TransformFor, View,
+};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record as Values};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -145,4 +147,41 @@ fn each_call_stands_in_its_stage_and_its_pipeline_with_its_records() {
     );
     // Whoever wants less is not given more.
     assert_eq!(heard(Level::INFO), ["event message=inside"]);
+}
+
+/// What is said of a record that fails, processed or only explained.
+fn said_of_a_failure(explained: bool) -> Vec<String> {
+    let text = r#"
+        [[pipelines]]
+        pipeline_id = "p"
+        error_handling = "SendToDeadLetter"
+        stages = [{ priority = 0, modules = [{ module_id = "m" }] }]
+        "#;
+    let loaded = load_text("etl.toml", text, &LoadOptions::isolated()).expect("it loads");
+    let mut options = Options::default();
+    options.lanes = Some(1);
+    options.transforms = Some(TransformFor::new(|_| {
+        Arc::new(|_: &View| Reply::Fail(TransformError::new(FailureKind::Trap, "it trapped")))
+    }));
+    let orchestrator = Orchestrator::start(loaded, options).expect("good");
+    let listener = Listener::up_to(Level::WARN);
+    let lines = listener.lines.clone();
+    tracing::subscriber::with_default(listener, || {
+        let record = Arc::new(Record::new("t", "x"));
+        let outcome = if explained {
+            orchestrator.process_traced(&record).0
+        } else {
+            let progress = orchestrator.lane().process(&record);
+            progress.done().expect("done")
+        };
+        assert_eq!(outcome.dead_letters.len(), 1);
+    });
+    let lines = lines.lock().expect("not poisoned");
+    lines.clone()
+}
+
+#[test]
+fn only_a_record_that_goes_to_a_dead_letter_topic_is_said_to() {
+    assert_eq!(said_of_a_failure(false).len(), 1);
+    assert_eq!(said_of_a_failure(true), Vec::<String>::new());
 }

@@ -221,3 +221,79 @@ fn a_batch_that_was_given_up_while_it_waited_keeps_nobody_out() {
     });
     assert_eq!(gate.seen().len(), 4, "what was given up was never begun");
 }
+
+/// Callers that wait no longer than they like, as all do who set a time, and come again.
+#[test]
+fn what_was_given_up_while_it_waited_is_not_kept_for_long() {
+    let text = format!("[engine]\nmax_in_flight_records = 4\n{}", one_module("m"));
+    let (gate, orchestrator) = Gate::start(&text);
+    let all: Vec<_> = (0..4).map(|offset| record("t", offset)).collect();
+    let first = orchestrator.submit_batch(&all).expect("open");
+    let patient = orchestrator.submit_batch(&[record("t", 4)]).expect("open");
+    for offset in 5..5_000 {
+        drop(
+            orchestrator
+                .submit_batch(&[record("t", offset)])
+                .expect("open"),
+        );
+    }
+    let applying = orchestrator.stats().queue.applying;
+    assert!(
+        applying < 500,
+        "{applying} of which nobody wants all but one"
+    );
+    gate.open();
+    runtime().block_on(async {
+        first.await.expect("running");
+        patient.await.expect("running");
+    });
+    assert_eq!(gate.seen().len(), 5);
+}
+
+/// Whoever looks never sees more records come out than went in, where none are emitted.
+#[test]
+fn records_are_counted_before_a_module_sees_them() {
+    let home: Arc<std::sync::OnceLock<std::sync::Weak<Orchestrator>>> = Arc::default();
+    let inside = home.clone();
+    let mut options = Options::default();
+    options.lanes = Some(1);
+    options.transforms = Some(TransformFor::new(move |_| {
+        let home = inside.clone();
+        Arc::new(move |view: &View| {
+            let orchestrator = home.get().and_then(std::sync::Weak::upgrade);
+            let totals = orchestrator.expect("running").stats().counts.totals;
+            if totals.records_in > view.original().offset {
+                Reply::Keep
+            } else {
+                Reply::Drop
+            }
+        })
+    }));
+    let orchestrator = Orchestrator::start(load(&one_module("m")), options).expect("good");
+    home.set(Arc::downgrade(&orchestrator)).expect("once");
+    let runtime = runtime();
+    for offset in 0..300 {
+        let outcome = runtime
+            .block_on(orchestrator.process(record("t", offset)))
+            .expect("running");
+        assert_eq!(outcome.dropped, 0, "record {offset} was not counted");
+    }
+
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let streaming = std::thread::spawn({
+        let (orchestrator, stop) = (orchestrator.clone(), stop.clone());
+        move || {
+            let mut lane = orchestrator.lane();
+            let record = record("t", 0);
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                lane.process(&record);
+            }
+        }
+    });
+    for _ in 0..3_000 {
+        let totals = orchestrator.stats().counts.totals;
+        assert!(totals.records_out <= totals.records_in, "{totals:?}");
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    streaming.join().expect("no panic");
+}

@@ -137,8 +137,9 @@ impl Orchestrator {
             return Err(ProcessError::new(ProcessErrorKind::Closed));
         }
         if runs.is_empty() && queue.is_clear(&partitions.list) && self.shared.exit.is_clear() {
+            queue.pass(records.len());
             drop(queue);
-            self.count_taken(records.len() as u64, passed);
+            self.count_passed(passed);
             return Ok(Submitted::Done(outcomes));
         }
         let missing = runs.iter().map(|run| run.convoy.records()).sum();
@@ -166,15 +167,17 @@ impl Orchestrator {
         if refused {
             return Err(ProcessError::new(ProcessErrorKind::Busy));
         }
-        self.count_taken(records.len() as u64, passed);
+        self.count_passed(passed);
         Ok(Submitted::Waiting(Ticket { job, receiver }))
     }
 
-    /// Counts records that were taken in, and how many of them nothing selected. Those that are refused will come again.
-    fn count_taken(&self, records: u64, passed: u64) {
+    /// Counts records that were taken in and that nothing selects. Those that are refused will come again.
+    fn count_passed(&self, passed: u64) {
+        if passed == 0 {
+            return;
+        }
         let planner = self.planner();
         let totals = planner.counters.totals();
-        totals.records_in.add(records);
         totals.passed_through.add(passed);
         totals.records_out.add(passed);
     }

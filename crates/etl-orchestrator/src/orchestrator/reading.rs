@@ -82,9 +82,16 @@ impl Orchestrator {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        let mut counts = self.shared.hub.read(&snapshot.program);
+        // What comes in by the queue is counted there, under its lock, before a lane can have it; and looked at here after what has come out.
+        let queue = {
+            let queue = self.shared.queue();
+            counts.totals.records_in += queue.taken();
+            queue.stats()
+        };
         Stats {
-            counts: self.shared.hub.read(&snapshot.program),
-            queue: self.shared.queue().stats(),
+            counts,
+            queue,
             generation: snapshot.program.generation,
             reloads: self.reloads.load(Ordering::Relaxed),
             reloads_refused: self.reloads_refused.load(Ordering::Relaxed),

@@ -13,11 +13,11 @@ impl Convoy {
     ) {
         let program = place.module(module);
         let nearest = self.within_time(core, place, module, able);
-        let admission = self.admitted(core, place, module, able);
+        let leave = self.admitted(core, place, module, able);
         if able.is_empty() {
             // Those that were let through may have been undone by those that were not: their leave goes back.
-            if let (Some(breaker), Some(admission)) = (&program.breaker, admission) {
-                breaker.record(core.now(), admission, 0, 0);
+            if let Some(leave) = leave {
+                leave.record(core.now(), 0, 0);
             }
             return;
         }
@@ -41,8 +41,8 @@ impl Convoy {
         );
         core.replies = replies;
         told.count(core, program);
-        if let (Some(breaker), Some(admission)) = (&program.breaker, admission) {
-            breaker.record(core.now(), admission, told.well, told.unwell);
+        if let Some(leave) = leave {
+            leave.record(core.now(), told.well, told.unwell);
         }
     }
 
@@ -229,19 +229,26 @@ impl Convoy {
     }
 
     /// Cuts the flights down to those that the module's circuit breaker lets through. The others fail.
-    pub(super) fn admitted(
+    pub(super) fn admitted<'a>(
         &mut self,
         core: &mut Core,
-        place: &Place<'_>,
+        place: &Place<'a>,
         module: usize,
         able: &mut Chosen,
-    ) -> Option<Admission> {
+    ) -> Option<Leave<'a>> {
         let breaker = place.module(module).breaker.as_ref()?;
         if able.is_empty() {
             return None;
         }
-        let admission = breaker.admit(core.now(), able.len());
-        for index in able.drain(admission.records..) {
+        let (leave, let_through) = if core.context.explains() {
+            let all = breaker.would_admit(core.now());
+            (None, if all { able.len() } else { 0 })
+        } else {
+            let leave = breaker.admit(core.now(), able.len());
+            let let_through = leave.records;
+            (Some(leave), let_through)
+        };
+        for index in able.drain(let_through..) {
             let flight = &mut self.flights[index];
             if flight.wants(module) {
                 flight.attempts += 1;
@@ -253,7 +260,7 @@ impl Convoy {
             }
         }
         able.retain(|index| self.flights[*index].wants(module));
-        Some(admission)
+        leave
     }
 }
 

@@ -220,10 +220,13 @@ impl Convoy {
                 copy,
             },
         );
-        tracing::warn!(
-            pipeline = %place.pipeline.id, module = %program.id, topic = %view.topic(), partition = view.original().partition,
-            offset = view.original().offset, trace = %letter.trace, "dead letter: {error}"
-        );
+        // Of a record that is only explained, the letter goes nowhere.
+        if !core.context.explains() {
+            tracing::warn!(
+                pipeline = %place.pipeline.id, module = %program.id, topic = %view.topic(), partition = view.original().partition,
+                offset = view.original().offset, trace = %letter.trace, "dead letter: {error}"
+            );
+        }
         let counters = core.counters.pipeline(place.index);
         counters.dead_lettered.add(1);
         counters.copied.add(u64::from(copy));

@@ -119,3 +119,43 @@ fn leave_that_an_open_circuit_gave_in_vain_comes_back() {
     assert_eq!(stopped(1), 0, "the one probe has still to be made");
     assert_eq!(state(), CircuitState::Closed);
 }
+
+/// A call that panics is a failure like any other: leave to probe does not stay with it.
+#[test]
+fn a_probe_that_panics_opens_the_circuit_again() {
+    let text = r#"
+        [[pipelines]]
+        pipeline_id = "p"
+        [[pipelines.stages]]
+        priority = 0
+        [[pipelines.stages.modules]]
+        module_id = "m"
+        circuit_breaker = { failure_rate = 0.5, window_ms = 10000, min_calls = 2, open_ms = 5000, half_open_probes = 1 }
+        "#;
+    let clock = Clock::manual();
+    let mut options = options(1, |_| {
+        Arc::new(|view: &View| {
+            assert!(view.value() != "panic", "as this test wants");
+            if view.value() == "bad" {
+                return Reply::Fail(TransformError::new(FailureKind::Trap, "it trapped"));
+            }
+            Reply::Keep
+        })
+    });
+    options.clock = clock.clone();
+    let orchestrator = Orchestrator::start(load(text), options).expect("good");
+    let runtime = runtime();
+    let process = |value: &'static str| {
+        let record = Arc::new(Record::new("t", value));
+        runtime.block_on(orchestrator.process(record)).is_ok()
+    };
+    let state = || orchestrator.stats().circuits[0].state;
+    assert!(process("bad") && process("bad"));
+    assert_eq!(state(), CircuitState::Open);
+    clock.advance(Duration::from_secs(5));
+    assert!(!process("panic"), "the lane broke, and says so");
+    assert_eq!(state(), CircuitState::Open);
+    clock.advance(Duration::from_secs(5));
+    assert!(process("good"));
+    assert_eq!(state(), CircuitState::Closed);
+}

@@ -175,3 +175,14 @@ fn explains_every_module() {
         "the pipeline is disabled"
     );
 }
+
+#[test]
+fn a_first_generation_of_nothing_is_the_first() {
+    let text = "[[pipelines]]\npipeline_id = \"p\"\nstages = [{ priority = 0, modules = [{ module_id = \"m\" }] }]\n";
+    let mut options = options(1, |_| Arc::new(|_: &View| Reply::Keep));
+    options.first_generation = Some(0);
+    let orchestrator = Orchestrator::start(load(text), options).expect("good");
+    assert_eq!(orchestrator.generation(), 1);
+    let outcome = runtime().block_on(orchestrator.process(record("t", 0, 0)));
+    assert_eq!(outcome.expect("running").outputs.len(), 1);
+}

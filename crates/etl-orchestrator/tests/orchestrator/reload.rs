@@ -31,8 +31,9 @@ fn no_record_is_handled_by_two_configurations_and_none_is_lost() {
     )
     .expect("good");
     let stop = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicU64::new(0));
     let reloads = {
-        let (orchestrator, stop) = (orchestrator.clone(), stop.clone());
+        let (orchestrator, stop, done) = (orchestrator.clone(), stop.clone(), done.clone());
         std::thread::spawn(move || {
             let mut version = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -45,6 +46,7 @@ fn no_record_is_handled_by_two_configurations_and_none_is_lost() {
                 let bad = text(version).replace("priority = 0, modules = [{", "priority = 0, modules = [{ topic_filters = [{ filter_type = \"Regex\", pattern = \"(\" }],");
                 assert!(orchestrator.reload(load(&bad)).is_err());
                 assert_eq!(orchestrator.generation(), version + 1);
+                done.store(version, Ordering::Relaxed);
             }
             version
         })
@@ -52,7 +54,8 @@ fn no_record_is_handled_by_two_configurations_and_none_is_lost() {
     runtime().block_on(async {
         let mut last = 0;
         let mut offset = 0;
-        while offset < 60_000 {
+        // However busy the machine is, records meet so many reloads.
+        while offset < 60_000 || done.load(Ordering::Relaxed) < 20 {
             let records: Vec<_> = (offset..offset + 50)
                 .map(|offset| record("t", 0, offset))
                 .collect();
@@ -84,7 +87,6 @@ fn no_record_is_handled_by_two_configurations_and_none_is_lost() {
     stop.store(true, Ordering::Relaxed);
     let reloads = reloads.join().expect("reloads went well");
     let stats = orchestrator.stats();
-    assert!(reloads > 20, "only {reloads} reloads");
     assert_eq!((stats.reloads, stats.reloads_refused), (reloads, reloads));
     assert_eq!(
         stats.counts.totals.records_in,
