@@ -5,13 +5,14 @@
 //!
 //! How it works: a configuration is compiled once to an immutable snapshot (`snapshot`, `program`); a topic selects a plan of it
 //! (`plan_cache`); a run carries one or many records through their plan (`run`), on the instances of one lane (`lane`), calling what
-//! implements [`Transform`]; changes are kept beside the original record until the end (`view`, `merge`). Around that: the queue of
+//! implements [`Transform`]; changes are kept beside the original record until the end (`view`, `apply`, `merge`). Around that: the queue of
 //! the orchestrator's own lanes (`queue`, `worker`), reloads (`orchestrator`, `modules`, `files`), and what is counted (`stats`, `metrics`, `health`).
 //!
 //! What it must never know: where records come from and go to, how a configuration was written, and which engine runs a module.
 #![forbid(unsafe_code)]
 
 mod alerts;
+mod apply;
 mod breaker;
 mod canary;
 mod clock;
@@ -21,6 +22,7 @@ mod explain;
 mod failure;
 mod files;
 mod groups;
+mod header_edits;
 mod health;
 mod histogram;
 mod instances;

@@ -7,9 +7,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::quality::RandomState;
+use indexmap::IndexMap;
 
 use crate::delta::Change;
 use crate::merge_patch;
+use crate::record::Headers;
 use crate::view::{BadChange, View};
 
 /// What one module changed, compared with the stage's input.
@@ -19,8 +22,11 @@ pub(crate) struct Written {
     key: Option<Option<Bytes>>,
     topic: Option<Arc<str>>,
     timestamp: Option<Option<i64>>,
-    headers: Vec<(Arc<str>, HeaderWritten)>,
+    headers: ByName<HeaderWritten>,
 }
+
+/// Something for each name of a header, in the order in which names were met.
+type ByName<T> = IndexMap<Arc<str>, T, RandomState>;
 
 #[derive(Clone, Debug, PartialEq)]
 enum ValueWritten {
@@ -58,11 +64,11 @@ impl ValueWritten {
 
 impl Written {
     /// Compares. `changes` are without emitted records. `None`: nothing changed.
-    pub(crate) fn of(input: &View, changes: &[Change]) -> Result<Option<Self>, BadChange> {
-        let mut after = input.clone();
+    pub(crate) fn of(input: &View, changes: Vec<Change>) -> Result<Option<Self>, BadChange> {
         let (mut only_patches, mut patches) = (true, 0);
-        let mut names: Vec<(Arc<str>, bool)> = Vec::new();
-        for change in changes {
+        // Whether headers of the name were only added.
+        let mut names: ByName<bool> = ByName::default();
+        for change in &changes {
             match change {
                 Change::SetValue(_) => only_patches = false,
                 Change::MergePatch(_) => patches += 1,
@@ -72,8 +78,9 @@ impl Written {
                 }
                 _ => {}
             }
-            after.apply(change.clone())?;
         }
+        let mut after = input.clone();
+        after.apply_all(changes)?;
         if after == *input {
             return Ok(None);
         }
@@ -90,9 +97,11 @@ impl Written {
                 written => Some(written),
             }
         };
-        let headers = names.into_iter().filter_map(|(name, only_added)| {
-            let before: Vec<Bytes> = input.headers().all(&name).cloned().collect();
-            let now: Vec<Bytes> = after.headers().all(&name).cloned().collect();
+        let before = values(input.headers(), &names);
+        let now = values(after.headers(), &names);
+        let both = before.into_iter().zip(now);
+        let headers = names.into_iter().zip(both);
+        let headers = headers.filter_map(|((name, only_added), (before, now))| {
             if before == now {
                 return None;
             }
@@ -119,12 +128,12 @@ impl Written {
             _ => false,
         };
         let headers = self.headers.iter().filter(|(name, later)| {
-            earlier.headers.iter().any(|(other, earlier)| {
+            earlier.headers.get(*name).is_some_and(|earlier| {
                 let both_added = matches!(
                     (earlier, later),
                     (HeaderWritten::Added(_), HeaderWritten::Added(_))
                 );
-                other == name && !both_added && earlier != later
+                !both_added && earlier != *later
             })
         });
         u32::from(value)
@@ -151,17 +160,24 @@ impl Written {
         if let Some(timestamp) = self.timestamp {
             view.set_timestamp(timestamp);
         }
-        for (name, written) in &self.headers {
-            view.change_headers(|headers| match written {
-                HeaderWritten::Replaced(values) => headers.replace(name, values),
-                HeaderWritten::Added(values) => {
-                    for value in values {
-                        headers.add(name.clone(), value.clone());
-                    }
-                    true
-                }
-            });
+        if self.headers.is_empty() {
+            return;
         }
+        view.change_headers(self.headers.len(), |headers| {
+            let mut changed = false;
+            for (name, written) in &self.headers {
+                changed |= match written {
+                    HeaderWritten::Replaced(values) => headers.replace(name, values),
+                    HeaderWritten::Added(values) => {
+                        for value in values {
+                            headers.add(name.clone(), value.clone());
+                        }
+                        true
+                    }
+                };
+            }
+            changed
+        });
     }
 }
 
@@ -173,11 +189,21 @@ fn patch_what_it_saw(view: &mut View, patch: &[u8], input: &View) {
     }
 }
 
-fn touch(names: &mut Vec<(Arc<str>, bool)>, name: &Arc<str>, added: bool) {
-    match names.iter_mut().find(|(other, _)| other == name) {
-        Some((_, only_added)) => *only_added &= added,
-        None => names.push((name.clone(), added)),
+fn touch(names: &mut ByName<bool>, name: &Arc<str>, added: bool) {
+    *names.entry(name.clone()).or_insert(true) &= added;
+}
+
+/// The values of each of these names, in their order.
+fn values(headers: &Headers, names: &ByName<bool>) -> Vec<Vec<Bytes>> {
+    let mut values = vec![Vec::new(); names.len()];
+    if !names.is_empty() {
+        for (name, value) in headers.iter() {
+            if let Some(place) = names.get_index_of(name) {
+                values[place].push(value.clone());
+            }
+        }
     }
+    values
 }
 
 fn differ<T: PartialEq>(earlier: &Option<T>, later: &Option<T>) -> bool {
@@ -251,7 +277,7 @@ mod tests {
         let mut view = input();
         let mut written: Vec<Written> = modules
             .iter()
-            .filter_map(|changes| Written::of(&view, changes).expect("good changes"))
+            .filter_map(|changes| Written::of(&view, changes.clone()).expect("good changes"))
             .collect();
         merge(&mut view, &mut written, strict).map(|conflicts| (view.into_record(), conflicts))
     }
@@ -371,5 +397,24 @@ mod tests {
             (record.value.as_ref(), conflicts),
             (br#"{"n":2,"o":{"x":1}}"#.as_slice(), 1)
         );
+    }
+
+    #[test]
+    fn many_headers_merge_as_few_do() {
+        let set = |first: u32| {
+            let names = first..first + 30;
+            names
+                .map(|name| Change::SetHeader(name.to_string().into(), first.to_string().into()))
+                .chain([Change::AddHeader("a".into(), first.to_string().into())])
+                .collect::<Vec<_>>()
+        };
+        let (record, conflicts) =
+            merged(false, &[set(0), set(20)]).expect("ordered stages take conflicts");
+        assert_eq!(conflicts, 10);
+        let all: Vec<_> = record.headers.all("a").cloned().collect();
+        assert_eq!(all, ["1", "0", "20"]);
+        assert_eq!(record.headers.len(), 3 + 50);
+        assert_eq!(record.headers.first("19"), Some(b"0".as_slice()));
+        assert_eq!(record.headers.first("20"), Some(b"20".as_slice()));
     }
 }

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use etl_abi::RecordFields;
 
-use crate::core::Touched;
-use crate::delta::Change;
+use crate::header_edits::{self, HeaderList};
 use crate::merge_patch;
 use crate::record::{Headers, Record};
 
@@ -188,12 +187,16 @@ impl View {
         changed
     }
 
-    /// Changes the headers. `change` answers whether it did anything.
-    pub(crate) fn change_headers(&mut self, change: impl FnOnce(&mut Headers) -> bool) -> bool {
+    /// Makes so many changes to the headers. `change` answers whether it did anything.
+    pub(crate) fn change_headers(
+        &mut self,
+        changes: usize,
+        change: impl FnOnce(&mut dyn HeaderList) -> bool,
+    ) -> bool {
         let mut headers = self.rest.as_mut().and_then(|rest| rest.headers.take());
         let was_changed = headers.is_some();
         let list = headers.get_or_insert_with(|| self.original.headers.clone());
-        let changed = change(list);
+        let changed = header_edits::edited(list, changes, change);
         if was_changed || changed {
             let differs = headers.as_ref() != Some(&self.original.headers);
             self.rest().headers = headers.filter(|_| differs);
@@ -213,56 +216,6 @@ impl View {
         if unchanged {
             self.rest = None;
         }
-    }
-
-    /// Makes one change; emitted records are the caller's. Answers whether anything changed.
-    pub(crate) fn apply(&mut self, change: Change) -> Result<bool, BadChange> {
-        Ok(match change {
-            Change::SetValue(value) => self.set_value(value),
-            Change::MergePatch(patch) => self.patch(&patch)?,
-            Change::SetKey(key) => self.set_key(Some(key)),
-            Change::ClearKey => self.set_key(None),
-            Change::SetTopic(topic) => {
-                if topic.is_empty() {
-                    return Err(BadChange("the topic was set to nothing".to_owned()));
-                }
-                self.set_topic(topic)
-            }
-            Change::AddHeader(name, value) => self.change_headers(|headers| {
-                headers.add(name, value);
-                true
-            }),
-            Change::SetHeader(name, value) => {
-                self.change_headers(|headers| headers.set(name, value))
-            }
-            Change::RemoveHeader(name) => self.change_headers(|headers| headers.remove(&name)),
-            Change::SetTimestamp(timestamp) => self.set_timestamp(Some(timestamp)),
-            Change::ClearTimestamp => self.set_timestamp(None),
-            Change::Emit(_) => false,
-        })
-    }
-
-    /// Makes all of these changes or none; emitted records are the caller's. Answers whether anything changed, and what.
-    pub(crate) fn apply_all(&mut self, changes: Vec<Change>) -> Result<(bool, Touched), BadChange> {
-        let mut touched = Touched::default();
-        let mut changed = false;
-        if changes.len() == 1 {
-            // One change is made or not made: nothing has to be taken back.
-            for change in changes {
-                touched = Touched::by(&change);
-                changed = self.apply(change)?;
-            }
-        } else {
-            let mut after = self.clone();
-            for change in changes {
-                touched = touched.and(Touched::by(&change));
-                changed |= after.apply(change)?;
-            }
-            if changed {
-                *self = after;
-            }
-        }
-        Ok((changed, touched))
     }
 
     pub(crate) fn patch(&mut self, patch: &[u8]) -> Result<bool, BadChange> {
@@ -340,6 +293,7 @@ impl etl_filter::conditions::RecordView for View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delta::Change;
 
     fn record() -> Arc<Record> {
         Arc::new(Record {
@@ -353,7 +307,7 @@ mod tests {
     fn all(view: &mut View, changes: Vec<Change>) -> Vec<bool> {
         changes
             .into_iter()
-            .map(|change| view.apply(change).expect("a good change"))
+            .map(|change| view.apply_all(vec![change]).expect("a good change").0)
             .collect()
     }
 
@@ -427,8 +381,11 @@ mod tests {
     #[test]
     fn refuses_what_does_not_fit() {
         let mut view = View::new(Arc::new(Record::new("t", "plain")));
-        assert!(view.apply(Change::MergePatch("{}".into())).is_err());
-        assert!(view.apply(Change::SetTopic("".into())).is_err());
+        assert!(
+            view.apply_all(vec![Change::MergePatch("{}".into())])
+                .is_err()
+        );
+        assert!(view.apply_all(vec![Change::SetTopic("".into())]).is_err());
         assert!(!view.is_changed());
     }
 }

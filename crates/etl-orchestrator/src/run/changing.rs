@@ -130,7 +130,7 @@ impl Convoy {
             }
         }
         let changed = if place.stage.parallel {
-            match Written::of(&self.flights[index].view, &changes).map_err(bad)? {
+            match Written::of(&self.flights[index].view, changes).map_err(bad)? {
                 Some(written) => {
                     self.flights[index]
                         .pending

@@ -282,13 +282,21 @@ impl Case {
 
     async fn by_orchestrator(&self, lanes: usize, size: usize) {
         let orchestrator = self.orchestrator(lanes);
-        let batches = self
-            .records
-            .chunks(size)
-            .map(|batch| orchestrator.process_batch(batch.to_vec()));
         let mut outcomes = Vec::new();
-        for batch in futures(batches.collect()).await {
-            outcomes.extend(batch.expect("running"));
+        if size == 1 && lanes % 2 == 0 {
+            let records = self.records.iter().cloned();
+            let records = records.map(|record| orchestrator.process(record));
+            for outcome in futures(records.collect()).await {
+                outcomes.push(outcome.expect("running"));
+            }
+        } else {
+            let batches = self
+                .records
+                .chunks(size)
+                .map(|batch| orchestrator.process_batch(batch.to_vec()));
+            for batch in futures(batches.collect()).await {
+                outcomes.extend(batch.expect("running"));
+            }
         }
         self.compare(&format!("{lanes} lanes, batches of {size}"), &outcomes);
         let stats = orchestrator.stats();
@@ -380,12 +388,14 @@ fn the_engine_does_what_the_interpreter_does() {
                     std::thread::sleep(Duration::from_micros(100));
                 }
             });
-            let lanes = [1, 2, 8][usize::try_from(seed % 3).expect("small")];
-            let size = [1, 7, 64][usize::try_from(seed / 3 % 3).expect("small")];
-            runtime.block_on(case.by_orchestrator(lanes, size));
+            // Of three configurations in a row, each number of lanes meets each size of batches.
+            for (turn, lanes) in [1, 2, 8].into_iter().enumerate() {
+                let size = [1, 7, 64][(usize::try_from(seed).expect("small") + turn) % 3];
+                runtime.block_on(case.by_orchestrator(lanes, size));
+            }
             stop.store(true, Ordering::Relaxed);
         });
-        records += case.records.len();
+        records += 3 * case.records.len();
     }
     println!(
         "{count} configurations, {records} records handled, {:.1?}",
