@@ -283,7 +283,7 @@ impl Case {
     async fn by_orchestrator(&self, lanes: usize, size: usize) {
         let orchestrator = self.orchestrator(lanes);
         let mut outcomes = Vec::new();
-        if size == 1 && lanes % 2 == 0 {
+        if size == 1 && lanes > 1 {
             let records = self.records.iter().cloned();
             let records = records.map(|record| orchestrator.process(record));
             for outcome in futures(records.collect()).await {
