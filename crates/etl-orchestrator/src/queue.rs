@@ -426,6 +426,11 @@ impl Queue {
                 };
                 line.pop_front();
                 match line.front() {
+                    // A batch of many partitions is next in many of them.
+                    Some(next)
+                        if candidates
+                            .last()
+                            .is_some_and(|last| Arc::ptr_eq(last, next)) => {}
                     Some(next) => candidates.push(next.clone()),
                     None => {
                         let line = self.lines.remove(partition);

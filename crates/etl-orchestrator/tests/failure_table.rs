@@ -243,3 +243,47 @@ fn every_cell_does_what_the_table_says() {
         check(cell, "by own lanes", &records, &given);
     }
 }
+
+/// Each of a great many records is undone for itself, at no more cost than a few would be.
+#[test]
+fn any_number_of_records_may_fail_together() {
+    let text = r#"
+        [engine]
+        max_emitted_per_record = 100000
+        [[pipelines]]
+        pipeline_id = "a"
+        stages = [{ priority = 0, modules = [{ module_id = "emit" }] }]
+        [[pipelines]]
+        pipeline_id = "b"
+        error_handling = "StopPipeline"
+        stages = [{ priority = 0, modules = [{ module_id = "mark" }, { module_id = "fail" }] }]
+        "#;
+    const EMITTED: usize = 99_999;
+    let mut options = Options::default();
+    options.lanes = Some(1);
+    options.transforms = Some(TransformFor::new(|usage| {
+        let name = usage.module_id.clone();
+        Arc::new(move |_: &View| match name.as_str() {
+            "emit" => Reply::Change(Delta::from_iter(vec![
+                Change::Emit(Box::default());
+                EMITTED
+            ])),
+            "mark" => Reply::Value("marked".into()),
+            _ => Reply::Fail(TransformError::new(FailureKind::Trap, "it trapped")),
+        })
+    }));
+    let loaded = load_text("etl.toml", text, &LoadOptions::isolated()).expect("it loads");
+    let orchestrator = Orchestrator::start(loaded, options).expect("good");
+    let progress = orchestrator
+        .lane()
+        .process(&Arc::new(Record::new("t", "x")));
+    let outcome = progress.done().expect("done");
+    assert_eq!(outcome.stopped as usize, EMITTED + 1);
+    assert_eq!(outcome.outputs.len(), EMITTED + 1);
+    assert_eq!(outcome.outputs[0].value(), "x");
+    assert!(
+        outcome.outputs[1..]
+            .iter()
+            .all(|output| output.value().is_empty())
+    );
+}

@@ -81,6 +81,14 @@ pub fn run(bench: &mut Bench) -> Result<(), String> {
     bench.alone("metrics: one reading of the clock", 1, none, || {
         black_box(Instant::now());
     });
+    bench.alone(
+        "spans: one look whether anybody listens, a stage or a call each",
+        1,
+        none,
+        || {
+            black_box(tracing::enabled!(tracing::Level::DEBUG));
+        },
+    );
 
     let mut whole = Engine::start(&workload::pipeline("single", 1, ""))?;
     whole.copies(1)?;

@@ -99,11 +99,7 @@ impl Convoy {
         core.counters.pipeline(place.index).stopped.add(1);
         let input = self.forget(family, slot);
         let mut first = true;
-        for flight in self
-            .flights
-            .iter_mut()
-            .filter(|flight| flight.family == family)
-        {
+        for flight in self.family_of(index) {
             flight.pending = None;
             flight.scratch = None;
             flight.state = State::Gone;
@@ -115,6 +111,17 @@ impl Convoy {
                 }
             }
         }
+    }
+
+    /// A flight and the rest of its family, which stand together: looked for around it, since there may be a great many others.
+    fn family_of(&mut self, index: usize) -> &mut [Flight] {
+        let family = self.flights[index].family;
+        let is_other = |flight: &Flight| flight.family != family;
+        let first = self.flights[..index].iter().rposition(is_other);
+        let end = self.flights[index..].iter().position(is_other);
+        let first = first.map_or(0, |other| other + 1);
+        let end = end.map_or(self.flights.len(), |other| index + other);
+        &mut self.flights[first..end]
     }
 
     /// Nothing of what the pipeline did for a record counts any more. Answers what entered it, if anything has changed.
@@ -155,11 +162,7 @@ impl Convoy {
             ErrorHandling::SkipModule => {
                 self.slots[self.flights[index].slot].outcome.skipped += 1;
                 core.counters.pipeline(place.index).skipped.add(1);
-                for flight in self
-                    .flights
-                    .iter_mut()
-                    .filter(|flight| flight.family == family)
-                {
+                for flight in self.family_of(index) {
                     match flight.state {
                         State::Live | State::Waiting => flight.state = State::Through,
                         State::Through | State::Gone => {}
@@ -171,11 +174,7 @@ impl Convoy {
                     .forget(family, self.flights[index].slot)
                     .unwrap_or_else(|| self.flights[index].view.clone());
                 self.dead_letter(core, place, module, index, &input, &error, false);
-                for flight in self
-                    .flights
-                    .iter_mut()
-                    .filter(|flight| flight.family == family)
-                {
+                for flight in self.family_of(index) {
                     flight.state = State::Gone;
                     flight.pending = None;
                 }
