@@ -149,3 +149,61 @@ fn a_patch_counts_for_each_of_its_levels() {
         1
     );
 }
+
+/// A guest that answers each record with so many changes, in as many bytes as these take.
+fn guest(changes: u32) -> Vec<u8> {
+    let length = 32 + 20 * changes;
+    let text = format!(
+        r#"(module
+             (memory (export "memory") 64)
+             (func (export "etl_alloc_v1") (param i32) (result i32) (i32.const 3000000))
+             (func (export "etl_process_v1") (param i32 i32) (result i64)
+               (local $at i32)
+               ;; The frame at 65536: header, one verdict (change), and ops that take the timestamp away.
+               (i32.store (i32.const 65536) (i32.const 0x524c5445))
+               (i32.store (i32.const 65540) (i32.const 1))
+               (i32.store (i32.const 65544) (i32.const 1))
+               (i32.store (i32.const 65548) (i32.const {length}))
+               (i32.store (i32.const 65552) (i32.const 4))
+               (i32.store (i32.const 65560) (i32.const 32))
+               (i32.store (i32.const 65564) (i32.const {changes}))
+               (local.set $at (i32.const 65568))
+               (loop $next
+                 (i32.store (local.get $at) (i32.const 10))
+                 (local.set $at (i32.add (local.get $at) (i32.const 20)))
+                 (br_if $next (i32.lt_u (local.get $at) (i32.const {end}))))
+               (i64.or (i64.shl (i64.const 65536) (i64.const 32)) (i64.const {length}))))"#,
+        end = 65536 + length
+    );
+    wat::parse_str(text).expect("WAT")
+}
+
+#[test]
+fn a_guest_that_asks_for_more_fails_for_its_record() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("modules")).expect("a folder");
+    let file = folder.path().join("etl.toml");
+    for (changes, is_refused) in [(1, false), (4096, false), (4097, true), (100_000, true)] {
+        let module = folder.path().join("modules/m.wasm");
+        std::fs::write(module, guest(changes)).expect("written");
+        let text = "[[pipelines]]\npipeline_id = \"p\"\nerror_handling = \"SendToDeadLetter\"\n\
+                    stages = [{ priority = 0, modules = [{ module_id = \"m\" }] }]\n";
+        std::fs::write(&file, text).expect("written");
+        let loaded = etl_config::load(&file, &LoadOptions::isolated()).expect("it loads");
+        let mut options = Options::default();
+        options.lanes = Some(1);
+        let orchestrator = Orchestrator::start(loaded, options).expect("good");
+        let record = Arc::new(Record {
+            timestamp: Some(7),
+            ..Record::new("t", "x")
+        });
+        let progress = orchestrator.lane().process(&record);
+        let outcome = progress.done().expect("done");
+        if is_refused {
+            let message = refused(&outcome);
+            assert!(message.contains(&format!("{changes} changes")), "{message}");
+        } else {
+            assert_eq!(outcome.outputs[0].timestamp(), None, "{outcome:?}");
+        }
+    }
+}
