@@ -6,10 +6,11 @@ use std::sync::Arc;
 use etl_admin::secrets::Key;
 use etl_admin::{Admin, AdminOptions, Archive, Asked, DeadLetters, Host, Process, TlsFiles};
 use etl_broker_adapter::line;
-use etl_config::{LoadOptions, Loaded, Report, SecretError, SecretSettings};
+use etl_config::{ConfigPath, LoadOptions, Loaded, Report, SecretError, SecretSettings};
 use etl_orchestrator::Orchestrator;
 
 use super::letters::Letters;
+use super::membership::Membership;
 use super::metrics::{self, Recorder, Watched};
 use crate::arguments::RunOptions;
 use crate::configuration;
@@ -30,6 +31,16 @@ struct Program {
 }
 
 impl Program {
+    /// Something that is wrong with the configuration as a whole.
+    fn refusal(&self, what: &str, hint: String) -> Report {
+        let generation = self.orchestrator.generation();
+        let problem = |loaded: &Loaded| {
+            let root = ConfigPath::root();
+            loaded.problem(&root, what, Some(hint), None)
+        };
+        Report::new(self.orchestrator.read_configuration(generation, problem))
+    }
+
     /// Where secrets are, as the configuration in force says it.
     fn secrets(&self) -> SecretSettings {
         let generation = self.orchestrator.generation();
@@ -47,6 +58,11 @@ impl Program {
 
 impl Host for Program {
     fn load(&self) -> Result<Loaded, Report> {
+        if Membership::is_asked_for(&self.options) {
+            let what = "the configuration comes from the fleet, which is followed all the time";
+            let hint = "`etl push` gives the fleet another one".to_owned();
+            return Err(self.refusal(what, hint));
+        }
         configuration::load(&self.options.configuration)
     }
 

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::admin::create;
 use super::nats_server::NatsServer;
+use super::serving::Running;
 use super::support::{Desk, KEEP};
 
 /// Another module that does the same: other bytes.
@@ -69,6 +71,57 @@ fn complete(desk: &Desk, server: &NatsServer, count: usize) -> Value {
         assert!(Instant::now() < until, "{value:#}");
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+#[test]
+fn a_worker_can_be_changed_through_its_api_until_the_next_revision() {
+    let Some(server) = NatsServer::start("the API of a fleet's worker") else {
+        return;
+    };
+    let desk = Desk::new();
+    let (of, ..) = urls(&server);
+    // On the worker's disk, where the configuration says, is another module of this name: it is not the fleet's.
+    let elsewhere = desk.path("elsewhere");
+    let pushed = format!("modules_dir = {elsewhere:?}\n{}", configuration("first"));
+    let wasm = wat::parse_str(KEEP).expect("a module");
+    desk.put("etl.toml", pushed)
+        .module("keep", KEEP)
+        .put("elsewhere/keep.wasm", wasm);
+    desk.etl(&["push", "etl.toml", "--to", &of, "--create"])
+        .ends_with(0);
+    desk.put("elsewhere/keep.wasm", "no module");
+    let token = create(&desk, "admin", "anna");
+    let arguments = ["run", &of, "--from", "-", "--to", "-"];
+    let arguments = [&arguments[..], &["--admin", "127.0.0.1:0"]].concat();
+    let running = Running::spawn(desk.command(&arguments));
+    let sha256 = |module: &str| {
+        let module = running.json(&token, "GET", &format!("/api/v1/modules/{module}"), None);
+        module["module"]["sha256"].clone()
+    };
+    let before = sha256("keep");
+    for to in ["disable", "enable"] {
+        let target = format!("/api/v1/pipelines/first/{to}");
+        running.json(&token, "POST", &target, None);
+    }
+    assert_eq!(sha256("keep"), before);
+    let (status, text) = running.ask(&token, "POST", "/api/v1/reload", None);
+    assert_eq!(status, 422, "{text}");
+    assert!(
+        text.contains("comes from the fleet") && text.contains("etl push"),
+        "{text}"
+    );
+    desk.put("etl.toml", configuration("second"));
+    desk.etl(&["push", "etl.toml", "--to", &of]).ends_with(0);
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let pipelines = running.json(&token, "GET", "/api/v1/pipelines", None);
+        if pipelines["pipelines"][0]["id"] == "second" {
+            break;
+        }
+        assert!(Instant::now() < until, "{pipelines:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    running.end();
 }
 
 #[test]

@@ -161,7 +161,11 @@ impl Bundle {
                 root = path;
             }
         }
-        let mut loaded = match etl_config::load(&root, options) {
+        // Modules that are not declared are looked for there by their names, now and whenever the configuration is edited: on this worker's own
+        // disk may be others.
+        let named = folder.join("modules");
+        let options = options.clone().modules_dir(&named);
+        let mut loaded = match etl_config::load(&root, &options) {
             Ok(loaded) => loaded,
             Err(report) => return Ok(Err(report)),
         };
@@ -174,7 +178,13 @@ impl Bundle {
                 // A variable of this worker names another module than on the desk where it was pushed.
                 continue;
             };
-            declaration.file = modules.join(format!("{}.wasm", module.sha256));
+            let file = modules.join(format!("{}.wasm", module.sha256));
+            if declaration.file.parent() == Some(&*named) && !declaration.file.exists() {
+                std::fs::create_dir_all(&named).map_err(|error| super::io(&named, error))?;
+                std::fs::hard_link(&file, &declaration.file)
+                    .map_err(|error| super::io(&declaration.file, error))?;
+            }
+            declaration.file = file;
             if let (Some(canary), Some(sha256)) = (&mut declaration.canary, &module.canary) {
                 canary.file = modules.join(format!("{sha256}.wasm"));
             }
