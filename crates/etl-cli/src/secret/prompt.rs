@@ -46,7 +46,14 @@ pub fn ask(question: &str) -> Result<Secret, Exit> {
 fn answer(mut next: impl FnMut() -> io::Result<Event>) -> io::Result<Option<Zeroizing<String>>> {
     // As large as it can become, so that it never moves and leaves a copy behind.
     let most = MOST_BYTES as usize;
-    let mut text = Zeroizing::new(String::with_capacity(most));
+    let mut text = Zeroizing::new(String::with_capacity(most + 4));
+    // What is too long is read to its end, or the rest would be taken for a command by whoever reads the terminal next. One character too many
+    // stays, so that the whole is refused and not cut.
+    let add = |text: &mut String, typed: char| {
+        if text.len() <= most {
+            text.push(typed);
+        }
+    };
     loop {
         match next()? {
             Event::Key(key) if key.kind != KeyEventKind::Release => match key {
@@ -70,15 +77,17 @@ fn answer(mut next: impl FnMut() -> io::Result<Event>) -> io::Result<Option<Zero
                 } => {
                     text.pop();
                 }
+                // A command to an editor that is not here is no letter of a secret.
                 KeyEvent {
                     code: KeyCode::Char(typed),
+                    modifiers,
                     ..
-                } if text.len() + typed.len_utf8() <= most => text.push(typed),
+                } if !modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => {
+                    add(&mut text, typed);
+                }
                 _ => {}
             },
-            Event::Paste(pasted) if text.len() + pasted.len() <= most => {
-                text.push_str(&pasted);
-            }
+            Event::Paste(pasted) => pasted.chars().for_each(|typed| add(&mut text, typed)),
             _ => {}
         }
     }
@@ -112,10 +121,29 @@ mod tests {
                 Some("ac"),
             ),
             (vec![plain('a'), control('u'), plain('b'), enter], Some("b")),
+            (
+                vec![plain('a'), control('w'), plain('b'), enter],
+                Some("ab"),
+            ),
             (vec![back, enter], Some("")),
             (vec![plain('a'), control('c')], None),
         ] {
             assert_eq!(typed(&keys).as_deref(), text);
         }
+    }
+
+    #[test]
+    fn what_is_too_long_is_read_to_its_end_and_not_cut_to_what_could_be_set() {
+        let mut left = MOST_BYTES + 100;
+        let answered = answer(|| {
+            left -= 1;
+            let code = match left {
+                0 => KeyCode::Enter,
+                _ => KeyCode::Char('x'),
+            };
+            Ok(Event::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+        });
+        let text = answered.expect("is read").expect("an answer");
+        assert_eq!((left, text.len() as u64), (0, MOST_BYTES + 1));
     }
 }
