@@ -16,6 +16,9 @@ use etl_orchestrator::Record;
 /// The header that counts.
 const ATTEMPTS: &str = "etl-redrive-attempts";
 
+/// How the name of a topic ends on which letters are parked.
+const PARKED: &str = ".parked";
+
 /// Letters between two confirmations.
 const BATCH: usize = 500;
 
@@ -139,6 +142,8 @@ pub async fn send_back(
         back,
         parking,
     } = ways;
+    // Who asks for what was parked wants it to go back, however often it did.
+    let is_parked = topic.ends_with(PARKED);
     // What is sent back may fail again at once and come to the same topic: that is for the next time.
     let mut left = done.selected;
     while left > 0
@@ -152,7 +157,7 @@ pub async fn send_back(
             }
             left -= 1;
             let attempts = attempts(letter);
-            let (record, way) = match attempts >= most {
+            let (record, way) = match attempts >= most && !is_parked {
                 true => (parked_letter(letter, topic), &mut too_often),
                 false => match original(letter, attempts + 1) {
                     Some(record) => (record, &mut again),
@@ -253,7 +258,7 @@ pub fn original(letter: &Record, attempts: u32) -> Option<Record> {
 /// The letter as it is, out of the way.
 fn parked_letter(letter: &Record, topic: &str) -> Record {
     Record {
-        topic: format!("{topic}.parked").into(),
+        topic: format!("{topic}{PARKED}").into(),
         ..letter.clone()
     }
 }

@@ -15,8 +15,9 @@ const HELP: &str = "\
 What was the matter is shown first, as a histogram. Then each dead letter becomes the record that
 it was, on the topic that it came from, with the header etl-redrive-attempts; it is taken out of
 its topic once it is safe there. A record that was sent back --attempts times already is parked
-instead: its letter goes to TOPIC.parked, in the place of the letters. A dead letter of what was
-no record has nowhere to go back to and stays.
+instead: its letter goes to TOPIC.parked, in the place of the letters, and back from there only
+when that topic is asked for. A dead letter of what was no record has nowhere to go back to and
+stays.
 
 Exit codes:
   0 done   1 something was refused, or failed   2 wrong arguments

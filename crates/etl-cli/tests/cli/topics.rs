@@ -265,6 +265,15 @@ fn dead_letters_go_back_and_are_parked_in_the_end() {
             .stdout,
     );
     assert_eq!(parked[0]["headers"]["etl-dlq-module"], "picky");
+    // From there they go back too, when somebody asks for it.
+    let redrive = ["redrive", "--from", "embedded:data", "--json", "--topic"];
+    let redrive = [&redrive[..], &["out.in.dlq.parked", "--attempts", "2"]].concat();
+    let done = objects(&desk.etl(&redrive).ends_with(0).stdout).remove(0);
+    assert_eq!(
+        (&done["redriven"], &done["parked"]),
+        (&json!(1), &json!(0)),
+        "{done}"
+    );
 }
 
 #[test]
