@@ -157,11 +157,28 @@ fn pressure_normalizer(record: &Record<'_>, config: &Config, out: &mut Output) -
     Ok(())
 }
 
-/// By way of text, which rounds to significant digits as a person would.
+/// Rounds to so many digits: 101325, never 101324.99999999999. Whole numbers and powers of ten are exact, so the result is the number nearest
+/// to the decimal.
 fn round(number: f64, digits: u8) -> f64 {
-    format!("{number:.*e}", usize::from(digits) - 1)
-        .parse()
-        .unwrap_or(number)
+    /// The first is ten to the power of -7.
+    const POWERS: [f64; 23] = [
+        1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9,
+        1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+    ];
+    let above = POWERS.partition_point(|&power| power <= number);
+    if above == 0 || above == POWERS.len() {
+        // No pressure that is measured: by way of text, which takes several times as long.
+        let text = format!("{number:.*e}", usize::from(digits) - 1);
+        return text.parse().unwrap_or(number);
+    }
+    // `number` has its first digit at the power of `above - 8`.
+    let places = i32::from(digits) + 7 - above as i32;
+    let scale = 10f64.powi(places.abs());
+    if places < 0 {
+        (number / scale).round() * scale
+    } else {
+        (number * scale).round() / scale
+    }
 }
 
 #[cfg(test)]
@@ -200,6 +217,32 @@ mod tests {
                 "{reading} {unit}"
             );
             assert_eq!(outcome.headers("etl-path"), ["pressure-normalizer"]);
+        }
+    }
+
+    #[test]
+    fn numbers_round_as_their_text_does() {
+        for (number, digits, rounded) in [
+            (101_324.999_999_999_99, 7, 101_325.0),
+            (999.999, 3, 1_000.0),
+            (123_456.0, 2, 120_000.0),
+            (1e-300, 3, 1e-300),
+            (1.234_5e300, 3, 1.23e300),
+            (0.0, 5, 0.0),
+        ] {
+            assert_eq!(round(number, digits), rounded, "{number}");
+        }
+        // None of these lies in the middle between two decimals.
+        for step in 1..20_000_i32 {
+            let number = (f64::from(step) * 0.001_7).exp() * 1e-6;
+            for digits in [1, 4, 7, 12] {
+                let text = format!("{number:.*e}", usize::from(digits) - 1);
+                assert_eq!(
+                    round(number, digits),
+                    text.parse::<f64>().unwrap(),
+                    "{number}"
+                );
+            }
         }
     }
 

@@ -137,11 +137,20 @@ fn temperature_converter(record: &Record<'_>, config: &Config, out: &mut Output)
     Ok(())
 }
 
-/// By way of text, which rounds decimals as a person would: 21.2, never 21.199999999999999.
+/// Rounds as a person would: 21.2, never 21.199999999999999. Whole numbers and powers of ten are exact, so the quotient is the number nearest
+/// to the decimal.
 fn round(number: f64, decimals: u8) -> f64 {
-    let text = format!("{number:.*}", usize::from(decimals));
+    let scale = 10f64.powi(decimals.into());
+    let scaled = number * scale;
+    // So large a number has no decimals that could be too many.
+    let is_whole = scaled.abs() >= 2f64.powi(53);
+    let rounded = if is_whole {
+        number
+    } else {
+        scaled.round() / scale
+    };
     // Adding zero turns -0 into 0.
-    text.parse().unwrap_or(number) + 0.0
+    rounded + 0.0
 }
 
 #[cfg(test)]
@@ -180,6 +189,30 @@ mod tests {
                 "{reading} {unit} to {to}"
             );
             assert_eq!(outcome.headers("etl-path"), ["temperature-converter"]);
+        }
+    }
+
+    #[test]
+    fn numbers_round_as_their_text_does() {
+        for (number, decimals, rounded) in [
+            (21.199_999_999_999_999, 2, 21.2),
+            (0.005, 2, 0.01),
+            (-0.001, 2, 0.0),
+            (-2.5, 0, -3.0),
+            (123_456_789.987_654_321, 9, 123_456_789.987_654_321),
+            (1.7e308, 9, 1.7e308),
+        ] {
+            assert_eq!(round(number, decimals), rounded, "{number}");
+        }
+        // None of these lies in the middle between two decimals.
+        for step in -40_000..40_000_i32 {
+            let number = f64::from(step) * 0.037 + 0.000_1;
+            let text = format!("{number:.2}");
+            assert_eq!(
+                round(number, 2),
+                text.parse::<f64>().unwrap() + 0.0,
+                "{number}"
+            );
         }
     }
 
