@@ -209,16 +209,15 @@ impl Watch {
         if contents == self.contents {
             return;
         }
-        reload(self.orchestrator.clone(), self.options.clone()).await;
-        // It may have other modules now, in other folders.
+        // It may have other modules now, in other folders. They are looked at before they are loaded: what changes meanwhile is news next time.
         if let Ok(loaded) = configuration::load(&self.options.configuration) {
             files = Files::of(&loaded, &self.options.configuration.config);
             for (file, digest) in files.contents() {
-                // What has changed since it was looked at is news next time.
                 contents.entry(file).or_insert(digest);
             }
             contents.retain(|file, digest| files.has(file, digest.is_some()));
         }
+        reload(self.orchestrator.clone(), self.options.clone()).await;
         self.follow(&files);
         self.contents = contents;
         // Something may have come while it was loaded.

@@ -183,8 +183,12 @@ fn where_nothing_can_be_read_again_that_is_said() {
     running.end();
     // They can be read, and their records came out of a pipe.
     let running = Running::start(&desk, &["--dead-letters", "embedded:letters", "--create"]);
-    let topics = running.json(&token, "GET", "/api/v1/dead-letters/topics", None);
-    assert_eq!(topics, json!({ "topics": [] }));
+    // The API is there before the folder is.
+    let topics = until("the folder", || {
+        let (status, text) = running.ask(&token, "GET", "/api/v1/dead-letters/topics", None);
+        (status != 503).then_some(text)
+    });
+    assert_eq!(topics, "{\"topics\":[]}\n");
     let target = "/api/v1/dead-letters/redrive?topic=a.dlq";
     let (status, text) = running.ask(&token, "POST", target, None);
     assert_eq!(status, 404, "{text}");
