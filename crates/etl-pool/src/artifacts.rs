@@ -223,11 +223,11 @@ fn open_key(folder: &Path) -> io::Result<[u8; KEY]> {
             _ => {}
         }
     }
-    refuse_shared(&path)?;
+    // What is looked at is what is read: whoever may write in the folder could put another file there in between.
+    let file = fs::File::open(&path)?;
+    refuse_shared(&file)?;
     let mut key = Vec::new();
-    fs::File::open(&path)?
-        .take(KEY as u64 + 1)
-        .read_to_end(&mut key)?;
+    file.take(KEY as u64 + 1).read_to_end(&mut key)?;
     key.try_into().map_err(|_| {
         io::Error::new(
             io::ErrorKind::InvalidData,
@@ -256,9 +256,9 @@ fn new_private_file(path: &Path) -> io::Result<fs::File> {
 }
 
 #[cfg(unix)]
-fn refuse_shared(path: &Path) -> io::Result<()> {
+fn refuse_shared(key: &fs::File) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
-    let key = fs::metadata(path)?;
+    let key = key.metadata()?;
     let why = if key.uid() != nix::unistd::geteuid().as_raw() {
         "its key is another user's, so nothing in it can be believed"
     } else if key.mode() & 0o077 != 0 {
@@ -280,7 +280,7 @@ fn new_private_file(path: &Path) -> io::Result<fs::File> {
 }
 
 #[cfg(not(unix))]
-fn refuse_shared(_: &Path) -> io::Result<()> {
+fn refuse_shared(_: &fs::File) -> io::Result<()> {
     Ok(())
 }
 
