@@ -25,7 +25,7 @@ pub struct Caps {
     pub nesting: usize,
     /// Loops in one function.
     pub loops: usize,
-    /// Instructions of one function that open blocks or leave them.
+    /// Instructions of one function that open blocks or leave them, and those on many bytes of memory three times: the rewriting makes blocks of them.
     pub branches: usize,
     /// Values that the blocks of one function take and leave, and that its branches carry, all together.
     pub block_values: usize,
@@ -36,6 +36,9 @@ pub struct Caps {
     /// For each local of one function its pairs as above, squared, all together: the compiler's time for putting the values of one local together
     /// grows like that.
     pub join_squares: usize,
+    /// For each local of one function how many blocks and branches come before its last use, all together: the compiler keeps a place for each, also
+    /// where nothing in them uses the local.
+    pub kept: usize,
     /// Targets of all `br_table` instructions of one function together.
     pub branch_targets: usize,
     /// Globals.
@@ -70,6 +73,7 @@ impl Default for Caps {
             call_values: 100_000,
             joins: 60_000,
             join_squares: 150_000_000,
+            kept: 4_000_000,
             branch_targets: 50_000,
             globals: 10_000,
             exports: 10_000,

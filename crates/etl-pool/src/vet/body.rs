@@ -25,7 +25,13 @@ impl Vetting<'_> {
         let caps = self.caps;
         let index = self.facts.functions;
         self.facts.functions += 1;
-        let cap = |what, count, cap| within(&format!("{what} in function {index}"), count, cap);
+        // Asked several times for each instruction, so the text is made only where it is told.
+        let cap = |what: &str, count: usize, cap: usize| {
+            if count <= cap {
+                return Ok(());
+            }
+            within(&format!("{what} in function {index}"), count, cap)
+        };
         cap("bytes", body.as_bytes().len(), caps.body_bytes)?;
         let mut validator = function.into_validator(allocations);
         let mut locals = validator.len_locals() as usize;
@@ -73,7 +79,11 @@ impl Vetting<'_> {
                 Operator::Call { .. } | Operator::CallIndirect { .. } => call_values += values,
                 Operator::LocalGet { local_index }
                 | Operator::LocalSet { local_index }
-                | Operator::LocalTee { local_index } => joins.used(*local_index),
+                | Operator::LocalTee { local_index } => joins.used(*local_index, branches),
+                // The rewriting makes blocks of it: a short one is done where it stands, a long one in chunks.
+                Operator::MemoryCopy { .. }
+                | Operator::MemoryFill { .. }
+                | Operator::MemoryInit { .. } => branches += BULK_BRANCHES,
                 Operator::TableGrow { .. } => {
                     self.facts.changes_tables = true;
                     self.grows_tables = true;
@@ -97,11 +107,19 @@ impl Vetting<'_> {
                 joins.squares,
                 caps.join_squares,
             )?;
+            cap(
+                "blocks and branches that locals are kept over",
+                joins.kept,
+                caps.kept,
+            )?;
         }
         operators.finish().map_err(invalid)?;
         Ok(validator.into_allocations())
     }
 }
+
+/// Blocks and branches that one `memory.copy`, `memory.fill` or `memory.init` becomes.
+const BULK_BRANCHES: usize = 3;
 
 /// How many values an instruction takes and leaves, without the condition or index that it looks at itself.
 fn values(operator: &Operator<'_>, module: &impl ModuleArity) -> usize {
@@ -134,6 +152,9 @@ struct Joins {
     pairs: usize,
     /// The squares of each local's pairs, all together.
     squares: usize,
+    /// How many blocks and branches each local has been used behind, and that for all of them together.
+    reach: Vec<usize>,
+    kept: usize,
 }
 
 impl Joins {
@@ -144,6 +165,8 @@ impl Joins {
             now: 0,
             pairs: 0,
             squares: 0,
+            reach: vec![0; locals],
+            kept: 0,
         }
     }
 
@@ -157,7 +180,12 @@ impl Joins {
     }
 
     /// A block that is open, and was so when the local was used last, has been counted with it already.
-    fn used(&mut self, local: u32) {
+    ///
+    /// The compiler walks back over all blocks between two uses, wherever they stand, and remembers at each which value the local has.
+    fn used(&mut self, local: u32, branches: usize) {
+        let reach = &mut self.reach[local as usize];
+        self.kept += branches - *reach;
+        *reach = branches;
         let (last, pairs) = &mut self.locals[local as usize];
         let counted = self.opened.partition_point(|opened| opened <= last);
         let new = self.opened.len() - counted;
@@ -198,6 +226,7 @@ mod tests {
             let mut blocks = 0;
             let mut open = Vec::new();
             let mut pairs: HashSet<(usize, u32)> = HashSet::new();
+            let mut reach = [0; 4];
             for step in steps {
                 match step {
                     Step::Open => {
@@ -210,13 +239,15 @@ mod tests {
                         open.pop();
                     }
                     Step::Use(local) => {
-                        joins.used(local);
+                        joins.used(local, blocks);
+                        reach[local as usize] = blocks;
                         pairs.extend(open.iter().map(|&block| (block, local)));
                     }
                 }
             }
             let of = |local| pairs.iter().filter(|(_, other)| *other == local).count();
             prop_assert_eq!(joins.pairs, pairs.len());
+            prop_assert_eq!(joins.kept, reach.iter().sum::<usize>());
             prop_assert_eq!(joins.squares, (0..4).map(|local| of(local).pow(2)).sum::<usize>());
         }
     }

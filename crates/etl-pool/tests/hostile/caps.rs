@@ -83,6 +83,12 @@ const CASES: &[Case<'static>] = &[
         9 + 4 + 4,
         "17 uses of one local with another in function 3",
     ),
+    // The first is used last in the table, behind two blocks, a branch and the `if`; the second behind two blocks, the third in front of the `if`.
+    (
+        |caps| &mut caps.kept,
+        4 + 2 + 3,
+        "9 blocks and branches that locals are kept over in function 3",
+    ),
     (
         |caps| &mut caps.branch_targets,
         2,
@@ -198,6 +204,21 @@ fn compile_bombs_are_not_compiled() {
         (
             "branches without an end",
             format!("block {} end", "local.get 0 br_if 0 ".repeat(60_000)),
+            "blocks and branches",
+        ),
+        (
+            "many locals, and many blocks that use none of them before they are used again",
+            format!(
+                "{} {} {}",
+                set(600),
+                "block nop br 0 end ".repeat(4_000),
+                set(600)
+            ),
+            "blocks and branches that locals are kept over",
+        ),
+        (
+            "bulk instructions in a row",
+            "i32.const 0 i32.const 0 i32.const 0 memory.fill ".repeat(10_000),
             "blocks and branches",
         ),
         (
