@@ -13,6 +13,8 @@ pub struct Caps {
     pub module_bytes: usize,
     /// Types.
     pub types: usize,
+    /// Parameters and results of all types together: for each type the compiler makes code that passes them on.
+    pub type_values: usize,
     /// Imports.
     pub imports: usize,
     /// Functions, not counting imports.
@@ -62,6 +64,7 @@ impl Default for Caps {
         Self {
             module_bytes: 32 << 20,
             types: 10_000,
+            type_values: 50_000,
             imports: 1_000,
             functions: 50_000,
             body_bytes: 512 << 10,

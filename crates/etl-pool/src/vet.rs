@@ -45,6 +45,7 @@ pub(crate) fn vet(bytes: &[u8], caps: &Caps) -> Vetted {
         facts: Facts::default(),
         problems: Vec::new(),
         types: Vec::new(),
+        type_values: 0,
         functions: Vec::new(),
         elements: 0,
         tables: Vec::new(),
@@ -76,6 +77,8 @@ struct Vetting<'a> {
     facts: Facts,
     problems: Vec<PoolError>,
     types: Vec<FuncType>,
+    /// Parameters and results of them all.
+    type_values: usize,
     /// The type of every function, imports first.
     functions: Vec<u32>,
     elements: usize,
@@ -168,9 +171,14 @@ impl Vetting<'_> {
                 for group in section {
                     for ty in group?.into_types() {
                         // Only function types pass validation with the features above.
-                        self.types.push(ty.unwrap_func().clone());
+                        let ty = ty.unwrap_func().clone();
+                        self.type_values += ty.params().len() + ty.results().len();
+                        self.types.push(ty);
                     }
                 }
+                let cap = self.caps.type_values;
+                let counted = within("parameters and results of types", self.type_values, cap);
+                self.problems.extend(counted.err());
             }
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {

@@ -51,6 +51,11 @@ impl Vetting<'_> {
             let (operator, offset) = operators.read_with_offset().map_err(invalid)?;
             // What an instruction takes and leaves is told by the blocks that are open before it.
             let values = values(&operator, &validator);
+            // Validating a table takes each target with all its values.
+            if let Operator::BrTable { targets: table } = &operator {
+                targets += table.len() as usize;
+                cap("branch targets", targets, caps.branch_targets)?;
+            }
             validator.op(offset, &operator).map_err(invalid)?;
             match &operator {
                 Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
@@ -72,8 +77,6 @@ impl Vetting<'_> {
                 }
                 Operator::BrTable { targets: table } => {
                     branches += 1;
-                    targets += table.len() as usize;
-                    cap("branch targets", targets, caps.branch_targets)?;
                     block_values += values * (1 + table.len() as usize);
                 }
                 Operator::Call { .. } | Operator::CallIndirect { .. } => call_values += values,

@@ -45,6 +45,11 @@ type Case<'a> = (fn(&mut Caps) -> &mut usize, usize, &'a str);
 const CASES: &[Case<'static>] = &[
     // The explicit ones, and those of the import and of the functions that have none, and the three results of the block.
     (|caps| &mut caps.types, 7, "7 types"),
+    (
+        |caps| &mut caps.type_values,
+        13,
+        "13 parameters and results of types",
+    ),
     (|caps| &mut caps.imports, 1, "1 imports"),
     (|caps| &mut caps.functions, 4, "4 functions"),
     (
