@@ -96,6 +96,12 @@ pub struct Origin {
     pub index: u32,
 }
 
+/// Set in the index of the dead letter that stands for an output that was refused.
+const REFUSED: u32 = 1 << 30;
+
+/// Set in the index of what is left of a dead letter that was refused itself.
+const REDUCED: u32 = 1 << 29;
+
 impl Origin {
     /// The index of an item's first dead letter.
     pub const FIRST_DEAD_LETTER: u32 = 1 << 31;
@@ -103,6 +109,17 @@ impl Origin {
     /// Whether it is a dead letter.
     pub fn is_dead_letter(&self) -> bool {
         self.index >= Self::FIRST_DEAD_LETTER
+    }
+
+    /// Of the letter that takes the place of this output, or of this letter, because a sink refused it. No two outputs of an item share one, or a
+    /// sink that knows them by it would take the second for the first.
+    pub(crate) fn of_letter(self) -> Self {
+        let mark = match self.is_dead_letter() {
+            true => REDUCED,
+            false => Self::FIRST_DEAD_LETTER | REFUSED,
+        };
+        let index = self.index | mark;
+        Self { index, ..self }
     }
 }
 

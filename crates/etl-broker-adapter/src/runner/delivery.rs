@@ -14,7 +14,7 @@ use super::Backoff;
 use super::flow::LotId;
 use crate::letters::{self, Cause};
 use crate::status::{Role, Status, Waiting};
-use crate::{AdapterError, AdapterErrorKind, Origin, Output, Outputs, Positions, Refused, Sink};
+use crate::{AdapterError, AdapterErrorKind, Output, Outputs, Positions, Refused, Sink};
 
 /// Lots that are written before a confirmation is asked for, at most.
 const LOTS_A_CONFIRMATION: usize = 64;
@@ -185,7 +185,6 @@ impl Delivery {
     }
 
     fn letter(&self, output: &Output, reason: &str) -> Result<Output, AdapterError> {
-        let Origin { index, .. } = output.origin;
         let letter = if output.origin.is_dead_letter() {
             letters::reduced(&output.record, reason).ok_or_else(|| {
                 AdapterError::new(
@@ -202,11 +201,7 @@ impl Delivery {
         };
         Ok(Output {
             record: letter,
-            origin: Origin {
-                // A range of its own within that of dead letters, so that it cannot be taken for one that a module caused.
-                index: index | Origin::FIRST_DEAD_LETTER | 1 << 30,
-                ..output.origin
-            },
+            origin: output.origin.of_letter(),
         })
     }
 }

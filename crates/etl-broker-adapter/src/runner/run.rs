@@ -142,7 +142,11 @@ impl Run {
                     ended.get_or_insert(Ok(Ended::Stopped));
                     give_up_at = Some(Instant::now() + self.options.shutdown_grace);
                 }
-                () = until(give_up_at), if give_up_at.is_some() => break,
+                () = until(give_up_at), if give_up_at.is_some() => {
+                    // Also one that had read everything has not come to the end.
+                    ended = ended.map(|ended| ended.map(|_| Ended::Stopped));
+                    break;
+                }
                 event = event(&mut self.from_engine, &mut self.from_sinks) => self.handle(event).await?,
                 // It is asked at the beginning of each round.
                 () = until(Some(lag.next)) => {}

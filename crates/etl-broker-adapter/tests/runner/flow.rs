@@ -1,308 +1,17 @@
-//! The runner between sources and sinks that note what is asked of them: order, confirmation before acknowledgement, what
-//! happens when either side fails or is away, and stopping.
+//! Order, confirmation before acknowledgement, what happens when either side fails or is away, and stopping.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use etl_broker_adapter::{
-    AckToken, AdapterError, AdapterErrorKind, Batch, BoxFuture, Counts, Demand, Ended,
-    InvalidRecord, Item, Outputs, PartitionKey, Pulled, REDELIVERED, Refused, Revocation, Role,
-    Runner, RunnerOptions, Sink, Source,
+    AdapterError, AdapterErrorKind, BoxFuture, Ended, Outputs, REDELIVERED, Refused, Role, Runner,
+    RunnerOptions, Sink,
 };
 use etl_config::{LoadOptions, load_text};
 use etl_orchestrator::{Options, Orchestrator, Record};
 
-/// Everything that happened, in its order.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    fn note(&self, what: impl Into<String>) {
-        self.0.lock().expect("not poisoned").push(what.into());
-    }
-
-    fn all(&self) -> Vec<String> {
-        self.0.lock().expect("not poisoned").clone()
-    }
-
-    /// What follows this prefix, in order.
-    fn of(&self, prefix: &str) -> Vec<String> {
-        let all = self.all().into_iter();
-        all.filter_map(|line| line.strip_prefix(prefix).map(str::to_owned))
-            .collect()
-    }
-
-    fn place(&self, line: &str) -> usize {
-        let all = self.all();
-        let place = all.iter().position(|other| other == line);
-        place.unwrap_or_else(|| panic!("no {line} in {all:#?}"))
-    }
-
-    async fn wait_for(&self, line: &str) {
-        let waited = tokio::time::timeout(Duration::from_secs(20), async {
-            while !self.all().iter().any(|other| other == line) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        });
-        assert!(waited.await.is_ok(), "no {line} in {:#?}", self.all());
-    }
-}
-
-/// Gives out what it was given, then does as told. The partition of an item is its topic.
-struct Scripted {
-    log: Log,
-    items: VecDeque<Item>,
-    then: Vec<Then>,
-}
-
-#[derive(Clone)]
-enum Then {
-    Fail(AdapterErrorKind),
-    Give(&'static [(&'static str, &'static str)]),
-    Revoke(&'static str, Duration),
-    WaitForEver,
-}
-
-impl Source for Scripted {
-    fn pull<'a>(&'a mut self, demand: Demand<'a>) -> BoxFuture<'a, Result<Pulled, AdapterError>> {
-        Box::pin(async move {
-            assert!(demand.records > 0);
-            if !self.items.is_empty() {
-                let count = demand.records.min(self.items.len());
-                return Ok(Pulled::Batch(Batch {
-                    items: self.items.drain(..count).collect(),
-                    bytes_read: 0,
-                }));
-            }
-            match self.then.first().cloned() {
-                None => Ok(Pulled::End),
-                Some(Then::WaitForEver) => std::future::pending().await,
-                Some(Then::Fail(kind)) => {
-                    self.then.remove(0);
-                    Err(AdapterError::new(kind, "the source failed"))
-                }
-                Some(Then::Revoke(topic, within)) => {
-                    self.then.remove(0);
-                    Ok(Pulled::Revoked(Revocation {
-                        partitions: vec![PartitionKey::of(topic, 0)],
-                        within,
-                    }))
-                }
-                Some(Then::Give(more)) => {
-                    self.then.remove(0);
-                    Ok(Pulled::Batch(Batch {
-                        items: items(more),
-                        bytes_read: 0,
-                    }))
-                }
-            }
-        })
-    }
-
-    fn ack<'a>(&'a mut self, tokens: &'a [AckToken]) -> BoxFuture<'a, Result<(), AdapterError>> {
-        for token in tokens {
-            self.log.note(format!("ack {}", token.0));
-        }
-        Box::pin(async { Ok(()) })
-    }
-
-    fn give_back<'a>(
-        &'a mut self,
-        tokens: &'a [AckToken],
-        _delay: Duration,
-    ) -> BoxFuture<'a, Result<(), AdapterError>> {
-        for token in tokens {
-            self.log.note(format!("give back {}", token.0));
-        }
-        Box::pin(async { Ok(()) })
-    }
-
-    fn release<'a>(
-        &'a mut self,
-        partitions: &'a [PartitionKey],
-    ) -> BoxFuture<'a, Result<(), AdapterError>> {
-        self.log.note(format!("release {}", partitions.len()));
-        Box::pin(async { Ok(()) })
-    }
-
-    fn recover(&mut self) -> BoxFuture<'_, Result<bool, AdapterError>> {
-        self.log.note("recover source");
-        Box::pin(async { Ok(true) })
-    }
-
-    fn close(&mut self) -> BoxFuture<'_, Result<(), AdapterError>> {
-        self.log.note("close");
-        Box::pin(async { Ok(()) })
-    }
-}
-
-/// Notes what is safe; fails as told.
-struct Noting {
-    log: Log,
-    name: &'static str,
-    written: Vec<Arc<Record>>,
-    fails: Fails,
-}
-
-#[derive(Clone, Default)]
-struct Fails {
-    /// For good, at this value.
-    at: Option<&'static str>,
-    /// So many confirmations fail in a way that passes.
-    away: Arc<Mutex<u32>>,
-    /// These values can never be taken.
-    refuses: &'static [&'static str],
-}
-
-impl Sink for Noting {
-    fn write(&mut self, outputs: Outputs) -> BoxFuture<'_, Result<(), AdapterError>> {
-        Box::pin(async move {
-            for output in outputs.iter() {
-                if self.fails.at.is_some_and(|at| at == output.record.value) {
-                    return Err(AdapterError::new(
-                        AdapterErrorKind::Io,
-                        format!("the {} failed", self.name),
-                    ));
-                }
-                self.written.push(output.record.clone());
-            }
-            Ok(())
-        })
-    }
-
-    fn confirm(&mut self) -> BoxFuture<'_, Result<Vec<Refused>, AdapterError>> {
-        Box::pin(async move {
-            let written = std::mem::take(&mut self.written);
-            {
-                let mut away = self.fails.away.lock().expect("not poisoned");
-                if *away > 0 {
-                    *away -= 1;
-                    self.log.note(format!("{} away", self.name));
-                    return Err(AdapterError::new(
-                        AdapterErrorKind::Unavailable,
-                        format!("the {} is away", self.name),
-                    ));
-                }
-            }
-            let mut refused = Vec::new();
-            for (index, record) in written.iter().enumerate() {
-                let value = String::from_utf8_lossy(&record.value).into_owned();
-                if self.fails.refuses.contains(&&*value) {
-                    refused.push(Refused {
-                        index,
-                        reason: format!("{value} is too much"),
-                    });
-                } else {
-                    let line = format!("{} {} {value}", self.name, record.topic);
-                    self.log.note(line);
-                }
-            }
-            Ok(refused)
-        })
-    }
-
-    fn recover(&mut self) -> BoxFuture<'_, Result<bool, AdapterError>> {
-        Box::pin(async { Ok(true) })
-    }
-
-    fn finish(&mut self) -> BoxFuture<'_, Result<(), AdapterError>> {
-        self.log.note(format!("{} finish", self.name));
-        Box::pin(async { Ok(()) })
-    }
-}
-
-/// Of topics and values; a value `?` is no record, and `name#2` was given out twice before. Tokens are counted from 0 for digits, else from 100.
-fn items(values: &[(&'static str, &'static str)]) -> Vec<Item> {
-    let item = |((topic, value), number): (&(&'static str, &'static str), u64)| {
-        let (name, redelivered) = value.split_once('#').unwrap_or((value, "0"));
-        Item {
-            token: AckToken(number),
-            partition: PartitionKey::of(topic, 0),
-            position: number,
-            redelivered: redelivered.parse().expect("a number"),
-            content: match name {
-                "?" => Err(InvalidRecord {
-                    place: "somewhere:1".to_owned(),
-                    message: "not a record".to_owned(),
-                    bytes: Bytes::from_static(b"?"),
-                    length: 1,
-                    offset: number,
-                }),
-                name => Ok(Arc::new(Record::new(*topic, name.to_owned()))),
-            },
-        }
-    };
-    let first = match values.first() {
-        Some((_, value)) if value.starts_with('+') => 100,
-        _ => 0,
-    };
-    values.iter().zip(first..).map(item).collect()
-}
-
-/// A run over an engine that lets everything pass.
-struct Setup {
-    log: Log,
-    items: &'static [(&'static str, &'static str)],
-    then: Vec<Then>,
-    sink: Fails,
-    letters: Option<Fails>,
-    options: RunnerOptions,
-}
-
-fn setup(items: &'static [(&'static str, &'static str)]) -> Setup {
-    let mut options = RunnerOptions::default();
-    options.batch = 2;
-    options.backoff.first = Duration::from_millis(2);
-    options.backoff.limit = Duration::from_millis(4);
-    Setup {
-        log: Log::default(),
-        items,
-        then: Vec::new(),
-        sink: Fails::default(),
-        letters: None,
-        options,
-    }
-}
-
-impl Setup {
-    fn runner(self) -> (Runner, Log) {
-        let loaded = load_text("etl.toml", "", &LoadOptions::isolated()).expect("loads");
-        let mut engine = Options::default();
-        engine.lanes = Some(1);
-        let engine = Orchestrator::start(loaded, engine).expect("starts");
-        let log = self.log.clone();
-        let sink = |name, fails| -> Box<dyn Sink> {
-            Box::new(Noting {
-                log: log.clone(),
-                name,
-                written: Vec::new(),
-                fails,
-            })
-        };
-        let source = Scripted {
-            log: self.log.clone(),
-            items: items(self.items).into(),
-            then: self.then,
-        };
-        let runner = Runner::new(
-            engine,
-            Box::new(source),
-            sink("out", self.sink),
-            self.letters.map(|fails| sink("failed", fails)),
-            self.options,
-        );
-        (runner, self.log)
-    }
-
-    async fn run(self) -> (Result<Ended, AdapterError>, Log, Counts) {
-        let (runner, log) = self.runner();
-        let counters = runner.counters();
-        let ended = tokio::time::timeout(Duration::from_secs(30), runner.run()).await;
-        (ended.expect("ends"), log, counters.read())
-    }
-}
+use crate::desk::{Fails, Log, Scripted, Then, items, setup};
 
 const VALUES: &[(&str, &str)] = &[
     ("t", "0"),
@@ -431,6 +140,27 @@ async fn a_stopped_runner_gives_back_what_it_cannot_finish() {
     assert_eq!(log.of("give back ").len(), 7);
     assert_eq!(counters.read().given_back, 7);
     assert!(log.place("out finish") < log.place("close"));
+}
+
+/// Whoever sees it end well would take all that was read for written.
+#[tokio::test]
+async fn a_runner_that_has_read_everything_and_gives_some_back_has_not_come_to_the_end() {
+    let mut setup = setup(VALUES);
+    setup.sink.away = Arc::new(Mutex::new(u32::MAX));
+    setup.options.shutdown_grace = Duration::from_millis(50);
+    let (runner, log) = setup.runner();
+    let (stop, counters) = (runner.stop_handle(), runner.counters());
+    let running = tokio::spawn(runner.run());
+    log.wait_for("out away").await;
+    while counters.read().records_in < 7 {
+        tokio::task::yield_now().await;
+    }
+    // The source says that there is no more when it is asked again, which it is before anything else happens.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    stop.stop();
+    let ended = running.await.expect("no panic");
+    assert_eq!(ended.expect("runs"), Ended::Stopped);
+    assert_eq!(log.of("give back ").len(), 7);
 }
 
 /// What waits for the sink for dead letters is the partition of the record, and nothing else.
