@@ -259,7 +259,15 @@ impl NatsTail {
             AdapterError::new(AdapterErrorKind::Corrupt, format!("{}: {error}", self.url))
         })?;
         self.at_the_end = info.pending == 0 && !self.follow;
-        let record = mapping::record(&message.message, &info, self.url.prefix.as_deref());
+        let topic = mapping::topic(&message.subject, self.url.prefix.as_deref());
+        let stored = info.published.unix_timestamp_nanos() / 1_000_000;
+        let record = mapping::record(
+            topic.into(),
+            message.headers.as_ref(),
+            message.payload.clone(),
+            info.stream_sequence,
+            i64::try_from(stored).ok(),
+        );
         if !self.topics.matches(&record.topic) {
             return Ok(0);
         }

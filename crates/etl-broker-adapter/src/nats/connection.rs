@@ -78,9 +78,6 @@ impl Connection {
         let jetstream = ContextBuilder::new()
             .timeout(TIMEOUT)
             .ack_timeout(TIMEOUT)
-            // Never reached: the sink counts, because a permit is held until its answer is looked at.
-            .max_ack_inflight(ON_THEIR_WAY + 1)
-            .backpressure_on_inflight(true)
             .build(client.clone());
         Ok(Self { client, jetstream })
     }

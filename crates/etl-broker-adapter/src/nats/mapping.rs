@@ -17,14 +17,13 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use async_nats::jetstream::message::Info;
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use etl_orchestrator::{Headers, Record};
+use etl_orchestrator::Record;
 
-use super::url::{NatsUrl, check_subject};
+use super::url::check_subject;
 
 const KEY: &str = "Etl-Key";
 const KEY_BASE64: &str = "Etl-Key-Base64";
@@ -37,21 +36,24 @@ const SERVERS: &str = "Nats-";
 /// A message that is ready to be published.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing {
-    pub(super) subject: String,
     pub(super) headers: HeaderMap,
     pub(super) payload: Bytes,
 }
 
-/// The message of a record, or why NATS cannot carry it.
-pub(super) fn message(record: &Record, url: &NatsUrl) -> Result<Outgoing, String> {
-    check_subject(&record.topic)?;
+/// Why no message can have this topic.
+pub(super) fn check_topic(topic: &str) -> Result<(), String> {
+    check_subject(topic)?;
     let wild = |token: &str| matches!(token, "*" | ">");
-    if record.topic.split('.').any(wild) {
-        return Err(format!(
-            "`{}` cannot be a subject to publish on: it has a wildcard",
-            record.topic
-        ));
+    match topic.split('.').any(wild) {
+        true => Err(format!(
+            "`{topic}` cannot be a subject to publish on: it has a wildcard"
+        )),
+        false => Ok(()),
     }
+}
+
+/// The message of a record, or why NATS cannot carry it.
+pub(super) fn message(record: &Record) -> Result<Outgoing, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in record.headers.iter() {
         if is_servers(name) {
@@ -61,15 +63,14 @@ pub(super) fn message(record: &Record, url: &NatsUrl) -> Result<Outgoing, String
     }
     if let Some(key) = &record.key {
         match header_value(KEY, key) {
-            Ok(value) => headers.insert(KEY, value),
-            Err(_) => headers.insert(KEY_BASE64, BASE64.encode(key)),
+            Ok(value) => headers.insert(HeaderName::from_static(KEY), value),
+            Err(_) => headers.insert(HeaderName::from_static(KEY_BASE64), BASE64.encode(key)),
         }
     }
     if let Some(timestamp) = record.timestamp {
-        headers.insert(TIMESTAMP, timestamp.to_string());
+        headers.insert(HeaderName::from_static(TIMESTAMP), timestamp.to_string());
     }
     Ok(Outgoing {
-        subject: url.subject_of(&record.topic),
         headers,
         payload: record.value.clone(),
     })
@@ -119,41 +120,30 @@ fn header_value(name: &str, value: &[u8]) -> Result<HeaderValue, String> {
     HeaderValue::from_str(text).map_err(|_| refused("it has a line break"))
 }
 
-/// The record of a message at a place in a stream. Its topic is the subject, without the URL's prefix.
-pub(super) fn record(
-    message: &async_nats::Message,
-    info: &Info<'_>,
-    prefix: Option<&str>,
-) -> Record {
-    let stored = info.published.unix_timestamp_nanos() / 1_000_000;
-    from_parts(
-        &message.subject,
-        message.headers.as_ref(),
-        message.payload.clone(),
-        info.stream_sequence,
-        i64::try_from(stored).ok(),
-        prefix,
-    )
+/// The topic of a subject: without the URL's prefix.
+pub(super) fn topic<'a>(subject: &'a str, prefix: Option<&str>) -> &'a str {
+    prefix
+        .and_then(|prefix| subject.strip_prefix(prefix))
+        .unwrap_or(subject)
 }
 
-/// As [`record`], from what a direct read of the stream gives.
-pub(super) fn from_parts(
-    subject: &str,
+/// The record of a message at a place in a stream; `stored` is when the server stored it.
+pub(super) fn record(
+    topic: Arc<str>,
     carried: Option<&HeaderMap>,
     payload: Bytes,
     sequence: u64,
     stored: Option<i64>,
-    prefix: Option<&str>,
 ) -> Record {
-    let topic = prefix
-        .and_then(|prefix| subject.strip_prefix(prefix))
-        .unwrap_or(subject);
     let mut record = Record {
         offset: sequence,
         timestamp: stored,
-        ..Record::new(Arc::<str>::from(topic), payload)
+        ..Record::new(topic, payload)
     };
-    let mut headers = Headers::new();
+    let mut headers: Vec<(Arc<str>, Bytes)> = Vec::new();
+    let mut add = |name: &str, value: &str| {
+        headers.push((name.into(), Bytes::copy_from_slice(value.as_bytes())));
+    };
     for (name, values) in carried.iter().flat_map(|headers| headers.iter()) {
         let name: &str = name.as_ref();
         for value in values {
@@ -163,34 +153,30 @@ pub(super) fn from_parts(
                 KEY_BASE64 => match BASE64.decode(value) {
                     Ok(key) => record.key = Some(key.into()),
                     // Somebody else's header of that name.
-                    Err(_) => headers.add(name.into(), Bytes::copy_from_slice(value.as_bytes())),
+                    Err(_) => add(name, value),
                 },
                 TIMESTAMP => match value.parse() {
                     Ok(timestamp) => record.timestamp = Some(timestamp),
-                    Err(_) => headers.add(name.into(), Bytes::copy_from_slice(value.as_bytes())),
+                    Err(_) => add(name, value),
                 },
                 _ if is_servers(name) => {}
-                _ => headers.add(name.into(), Bytes::copy_from_slice(value.as_bytes())),
+                _ => add(name, value),
             }
         }
     }
     // The client keeps names in no order; one that is the same every time makes outputs comparable.
-    if headers.len() > 1 {
-        let mut list: Vec<_> = headers
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        list.sort_by(|a, b| a.0.cmp(&b.0));
-        headers = list.into_iter().collect();
-    }
-    record.headers = headers;
+    headers.sort_by(|a, b| a.0.cmp(&b.0));
+    record.headers = headers.into_iter().collect();
     record
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use etl_orchestrator::Headers;
     use proptest::prelude::*;
+
+    use super::super::url::NatsUrl;
+    use super::*;
 
     fn url() -> NatsUrl {
         NatsUrl::parse("nats://host/OUT?prefix=out").expect("a URL")
@@ -204,7 +190,8 @@ mod tests {
 
     #[track_caller]
     fn refused(record: &Record, part: &str) {
-        let reason = message(record, &url()).expect_err("is refused");
+        let carried = check_topic(&record.topic).and_then(|()| message(record));
+        let reason = carried.expect_err("is refused");
         assert!(reason.contains(part), "{reason}");
     }
 
@@ -228,12 +215,7 @@ mod tests {
     #[test]
     fn headers_to_the_server_stay_where_they_were() {
         let record = with_header("nats-Msg-Id", b"17");
-        assert!(
-            message(&record, &url())
-                .expect("carried")
-                .headers
-                .is_empty()
-        );
+        assert!(message(&record).expect("carried").headers.is_empty());
     }
 
     fn header() -> impl Strategy<Value = (String, String)> {
@@ -261,9 +243,12 @@ mod tests {
                 ..Record::new(topic.as_str(), value)
             };
             let url = url();
-            let sent = message(&record, &url).expect("can be carried");
-            prop_assert!(sent.subject.starts_with("out."));
-            let back = from_parts(&sent.subject, Some(&sent.headers), sent.payload, 9, Some(1), url.prefix.as_deref());
+            let subject = url.subject_of(&record.topic);
+            check_topic(&record.topic).expect("can be carried");
+            let sent = message(&record).expect("can be carried");
+            prop_assert!(subject.starts_with("out."));
+            let own = super::topic(&subject, url.prefix.as_deref());
+            let back = super::record(own.into(), Some(&sent.headers), sent.payload, 9, Some(1));
             prop_assert_eq!(&back.topic, &record.topic);
             prop_assert_eq!(&back.value, &record.value);
             prop_assert_eq!(&back.key, &record.key);

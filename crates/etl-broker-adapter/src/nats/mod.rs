@@ -2,6 +2,7 @@
 //!
 //! Subjects are topics. What of a record goes where in a message is in `mapping.rs`; what a URL may say is in [`NatsUrl`].
 
+mod answers;
 mod broker;
 mod connection;
 pub mod fleet;

@@ -8,18 +8,21 @@
 //! confirmation is written again, in order, over a new connection. A record that NATS cannot carry is refused alone: a header that is
 //! not text, a subject with a space, more bytes than the server takes, a subject that the stream does not hold.
 
-use std::collections::VecDeque;
-use std::future::IntoFuture;
+use std::collections::HashMap;
+use std::sync::Arc;
 
+use async_nats::Subject;
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
-use async_nats::jetstream::message::PublishMessage;
 
-use super::connection::{Connection, ON_THEIR_WAY, causes};
+use super::answers::{Answer, Answers, Silence};
+use super::connection::Connection;
 use super::reading::{Carries, Reading};
 use super::url::NatsUrl;
 use super::{mapping, stream, subjects};
-use crate::{AdapterError, AdapterErrorKind, BoxFuture, Origin, Outputs, Refused, Sink};
+use crate::{AdapterError, AdapterErrorKind, BoxFuture, Origin, Output, Outputs, Refused, Sink};
+
+/// Topics whose subjects are remembered. Where there are more, all are forgotten and remembered anew.
+const REMEMBERED: usize = 4_096;
 
 /// A stream of NATS JetStream, or all of them, written to.
 pub struct NatsSink {
@@ -29,17 +32,26 @@ pub struct NatsSink {
     link: Option<Link>,
     /// What the run itself reads on this server.
     reading: Option<Reading>,
-    /// What is on its way, with its number among those since the last confirmation.
-    sent: VecDeque<(usize, PublishAckFuture)>,
     refused: Vec<Refused>,
     written: usize,
 }
 
 struct Link {
     connection: Connection,
+    /// Of what was written since the last confirmation.
+    answers: Answers,
+    routes: HashMap<Arc<str>, Route>,
     /// The subjects that the stream holds; `None`: whichever stream holds a record's subject takes it.
     subjects: Option<Vec<String>>,
     max_payload: usize,
+}
+
+/// Where records of a topic go.
+#[derive(Clone)]
+struct Route {
+    subject: Subject,
+    /// The run would read what is written there.
+    returns: bool,
 }
 
 impl NatsSink {
@@ -55,7 +67,6 @@ impl NatsSink {
             source: source.to_owned(),
             link: None,
             reading: None,
-            sent: VecDeque::new(),
             refused: Vec::new(),
             written: 0,
         };
@@ -80,12 +91,14 @@ impl NatsSink {
             reading.check(&self.url, link.subjects.as_deref(), carries)?;
             self.reading = Some(reading);
         }
+        if let Some(link) = &mut self.link {
+            link.routes.clear();
+        }
         Ok(self)
     }
 
     async fn connect(&mut self, create: bool) -> Result<(), AdapterError> {
         self.forget();
-        self.link = None;
         let connection = Connection::open(&self.url, "sink").await?;
         let mut subjects = None;
         let mut max_payload = connection.client.server_info().max_payload;
@@ -110,85 +123,62 @@ impl NatsSink {
             }
             subjects = Some(config.subjects.clone());
         }
+        let answers = Answers::begin(&connection).await;
+        let answers = answers.map_err(|_| ended(&self.url))?;
         self.link = Some(Link {
             connection,
+            answers,
+            routes: HashMap::new(),
             subjects,
             max_payload,
         });
         Ok(())
     }
 
-    /// What was written since the last confirmation is the caller's to write again.
+    /// What was written since the last confirmation is the caller's to write again, over another connection: answers to it would be taken for answers to that.
     fn forget(&mut self) {
-        self.sent.clear();
+        self.link = None;
         self.refused.clear();
         self.written = 0;
     }
 
     async fn send(&mut self, outputs: &Outputs) -> Result<(), AdapterError> {
         for output in outputs.iter() {
-            // The oldest are answered first, so the window moves on one by one.
-            while self.sent.len() >= ON_THEIR_WAY
-                && let Some((index, answer)) = self.sent.pop_front()
+            while self
+                .link
+                .as_ref()
+                .is_some_and(|link| link.answers.is_full())
             {
-                self.settle(index, answer).await?;
+                self.settle().await?;
             }
-            let Some(link) = &self.link else {
+            let Some(link) = &mut self.link else {
                 return Err(ended(&self.url));
             };
             let index = self.written;
             self.written += 1;
-            let mut message = match mapping::message(&output.record, &self.url) {
-                Ok(message) => message,
-                Err(reason) => {
-                    self.refused.push(Refused { index, reason });
-                    continue;
+            let message = link.message(output, &self.url, &self.source, self.reading.as_ref());
+            match message {
+                Ok((subject, message)) => {
+                    let message = (subject, message.headers, message.payload);
+                    let sent = link.answers.publish(&link.connection, index, message);
+                    sent.await.map_err(|silence| silent(&self.url, silence))?;
                 }
-            };
-            message.headers.insert(
-                async_nats::header::NATS_MESSAGE_ID,
-                message_id(&self.source, &output.origin),
-            );
-            // Dead letters have topics of their own, which were looked at when the run began.
-            let again = self
-                .reading
-                .as_ref()
-                .filter(|_| !output.origin.is_dead_letter());
-            if again.is_some_and(|reading| reading.holds(&message.subject)) {
-                let reason = format!(
-                    "this run reads `{}`, so the record would go round for ever: set another topic in a module, or put it elsewhere with ?prefix=",
-                    message.subject
-                );
-                self.refused.push(Refused { index, reason });
-                continue;
-            }
-            if let Err(reason) = link.accepts(&message, &self.url) {
-                self.refused.push(Refused { index, reason });
-                continue;
-            }
-            let publication = PublishMessage::build()
-                .payload(message.payload)
-                .headers(message.headers);
-            let sent = link
-                .connection
-                .jetstream
-                .send_publish(message.subject, publication)
-                .await;
-            match sent {
-                Ok(answer) => self.sent.push_back((index, answer)),
-                Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                    let reason = causes(&error);
-                    self.refused.push(Refused { index, reason });
-                }
-                Err(_) => return Err(ended(&self.url)),
+                Err(reason) => self.refused.push(Refused { index, reason }),
             }
         }
         Ok(())
     }
 
     async fn answers(&mut self) -> Result<Vec<Refused>, AdapterError> {
-        while let Some((index, answer)) = self.sent.pop_front() {
-            self.settle(index, answer).await?;
+        while self
+            .link
+            .as_ref()
+            .is_some_and(|link| !link.answers.is_empty())
+        {
+            self.settle().await?;
+        }
+        if self.link.is_none() && self.written > 0 {
+            return Err(ended(&self.url));
         }
         self.written = 0;
         let mut refused = std::mem::take(&mut self.refused);
@@ -197,32 +187,20 @@ impl NatsSink {
     }
 
     /// Waits for the server's answer to one.
-    async fn settle(&mut self, index: usize, answer: PublishAckFuture) -> Result<(), AdapterError> {
-        let Err(error) = answer.into_future().await else {
-            return Ok(());
+    async fn settle(&mut self) -> Result<(), AdapterError> {
+        let Some(link) = &mut self.link else {
+            return Err(ended(&self.url));
         };
-        let reply = match error.kind() {
-            PublishErrorKind::TimedOut => {
-                return Err(AdapterError::new(
-                    AdapterErrorKind::Unavailable,
-                    format!("{}: the server did not confirm in time", self.url),
-                ));
-            }
-            PublishErrorKind::BrokenPipe => return Err(ended(&self.url)),
-            PublishErrorKind::StreamNotFound => return Err(self.nobody().await),
-            _ => reply(&error),
-        };
-        match reply {
-            Some(reply) if is_of_the_record(reply.error_code()) => {
-                let reason = format!("the server refuses it: {reply}");
+        match link.answers.next().await {
+            Ok(Answer::Stored) => Ok(()),
+            Ok(Answer::Nobody) => Err(self.nobody().await),
+            Ok(Answer::Refused(index, error)) if is_of_the_record(error.error_code()) => {
+                let reason = format!("the server refuses it: {error}");
                 self.refused.push(Refused { index, reason });
                 Ok(())
             }
-            Some(reply) => Err(stream::refused(&self.url, reply)),
-            None => Err(AdapterError::new(
-                AdapterErrorKind::Unavailable,
-                format!("{}: {}", self.url, causes(&error)),
-            )),
+            Ok(Answer::Refused(_, error)) => Err(stream::refused(&self.url, &error)),
+            Err(silence) => Err(silent(&self.url, silence)),
         }
     }
 
@@ -245,30 +223,72 @@ impl NatsSink {
 }
 
 impl Link {
-    /// Whether a message can be stored; why not.
-    fn accepts(&self, message: &mapping::Outgoing, url: &NatsUrl) -> Result<(), String> {
-        let size = mapping::size(message);
-        if size > self.max_payload {
+    /// The message of an output and its subject, or why it cannot be stored.
+    fn message(
+        &mut self,
+        output: &Output,
+        url: &NatsUrl,
+        source: &str,
+        reading: Option<&Reading>,
+    ) -> Result<(Subject, mapping::Outgoing), String> {
+        let record = &output.record;
+        let route = self.route(&record.topic, url, reading)?;
+        // Dead letters have topics of their own, which were looked at when the run began.
+        if route.returns && !output.origin.is_dead_letter() {
             return Err(format!(
-                "value and headers have {size} bytes, over the server's limit of {}",
-                self.max_payload
+                "this run reads `{}`, so the record would go round for ever: set another topic in a module, or put it elsewhere with ?prefix=",
+                route.subject
             ));
         }
-        match &self.subjects {
-            Some(held)
-                if !held
-                    .iter()
-                    .any(|held| subjects::matches(held, &message.subject)) =>
-            {
-                Err(format!(
-                    "the stream `{}` does not hold the subject `{}`, only `{}`",
-                    url.name.as_deref().unwrap_or_default(),
-                    message.subject,
-                    held.join("`, `")
-                ))
-            }
-            _ => Ok(()),
+        let mut message = mapping::message(record)?;
+        let Origin {
+            partition,
+            position,
+            index,
+        } = &output.origin;
+        // The same for the same output of the same record, whoever writes it.
+        let id = format!("{source}-{:x}-{position}-{index:x}", partition.0);
+        message
+            .headers
+            .insert(async_nats::header::NATS_MESSAGE_ID, id);
+        let size = mapping::size(&message);
+        match size > self.max_payload {
+            true => Err(format!(
+                "value and headers have {size} bytes, over the server's limit of {}",
+                self.max_payload
+            )),
+            false => Ok((route.subject, message)),
         }
+    }
+
+    /// Where records of this topic go, or why they cannot.
+    fn route(
+        &mut self,
+        topic: &Arc<str>,
+        url: &NatsUrl,
+        reading: Option<&Reading>,
+    ) -> Result<Route, String> {
+        if let Some(route) = self.routes.get(topic) {
+            return Ok(route.clone());
+        }
+        mapping::check_topic(topic)?;
+        let subject = Subject::from(url.subject_of(topic));
+        if let Some(held) = &self.subjects
+            && !held.iter().any(|held| subjects::matches(held, &subject))
+        {
+            return Err(format!(
+                "the stream `{}` does not hold the subject `{subject}`, only `{}`",
+                url.name.as_deref().unwrap_or_default(),
+                held.join("`, `")
+            ));
+        }
+        let returns = reading.is_some_and(|reading| reading.holds(&subject));
+        let route = Route { subject, returns };
+        if self.routes.len() >= REMEMBERED {
+            self.routes.clear();
+        }
+        self.routes.insert(topic.clone(), route.clone());
+        Ok(route)
     }
 }
 
@@ -301,14 +321,6 @@ impl Sink for NatsSink {
     }
 }
 
-/// The same for the same output of the same record, whoever writes it.
-fn message_id(source: &str, origin: &Origin) -> String {
-    format!(
-        "{source}-{:x}-{}-{:x}",
-        origin.partition.0, origin.position, origin.index
-    )
-}
-
 fn ended(url: &NatsUrl) -> AdapterError {
     AdapterError::new(
         AdapterErrorKind::Unavailable,
@@ -316,17 +328,16 @@ fn ended(url: &NatsUrl) -> AdapterError {
     )
 }
 
-fn reply(
-    error: &async_nats::jetstream::context::PublishError,
-) -> Option<&async_nats::jetstream::Error> {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(reply) = error.downcast_ref() {
-            return Some(reply);
-        }
-        cause = error.source();
+fn silent(url: &NatsUrl, silence: Silence) -> AdapterError {
+    match silence {
+        Silence::Ended => ended(url),
+        Silence::Late => AdapterError::new(
+            AdapterErrorKind::Unavailable,
+            format!(
+                "{url}: the server did not confirm in time; what its disk refuses stands in its log"
+            ),
+        ),
     }
-    None
 }
 
 /// Whether the same record would be refused for ever, and others not.

@@ -13,7 +13,10 @@
 //! since is recognised as far as this worker did it. A stream that was deleted ends the run.
 
 mod pump;
+mod reply;
 mod state;
+mod stretches;
+mod topics;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -151,3 +151,25 @@ async fn an_old_server_has_no_fleets_and_says_so() {
         "{error}"
     );
 }
+
+/// A worker that took that for good would stay with what it has until somebody pushes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_cannot_be_had_just_now_is_no_module_that_is_missing() {
+    let Some(mut server) = NatsServer::start("a NATS server that goes with a fleet's modules")
+    else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let fleet = Fleet::open(&url(&server.url("crew")), true).await;
+    let fleet = fleet.expect("it is made");
+    let there = bundle(folder.path(), "one", b"module one");
+    fleet.push(&there).await.expect("pushed");
+    let absent = bundle(folder.path(), "one", b"another one");
+    let to = folder.path().join("modules");
+    let error = fleet.download(&absent, &to).await.expect_err("not there");
+    assert_eq!(error.kind(), AdapterErrorKind::NotFound, "{error}");
+    assert!(!error.is_retryable());
+    server.kill();
+    let error = fleet.download(&there, &to).await.expect_err("away");
+    assert!(error.is_retryable(), "{error}");
+}

@@ -293,6 +293,43 @@ async fn a_stream_that_is_made_again_repeats_no_message_ids() {
     worker.stop().await.expect("no error");
 }
 
+/// What is acknowledged late, of the one that was there before, is none of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_made_again_is_not_acknowledged_by_what_came_before() {
+    let Some(server) = NatsServer::start("acknowledging a NATS stream that is gone") else {
+        return;
+    };
+    let url = server.url("IN?subject=orders.>");
+    desk::write(&url, numbered(0..5)).await;
+    let mut source = desk::source(&url).await;
+    let before = pull(&mut source, 5).await;
+    let client = async_nats::connect(server.address()).await;
+    let jetstream = async_nats::jetstream::new(client.expect("a connection"));
+    jetstream.delete_stream("IN").await.expect("deleted");
+    desk::write(&url, numbered(5..10)).await;
+    let paused = std::collections::HashSet::new();
+    let demand = etl_broker_adapter::Demand {
+        records: 5,
+        bytes: usize::MAX,
+        paused: &paused,
+    };
+    let gone = tokio::time::timeout(LONG, source.pull(demand)).await;
+    gone.expect("it is noticed").expect_err("the consumer went");
+    assert!(source.recover().await.expect("there is another one"));
+    pull(&mut source, 5).await;
+    let late: Vec<_> = before.iter().map(|item| item.token).collect();
+    source.ack(&late).await.expect("means nothing");
+    source.give_back(&late, Duration::ZERO).await.expect("nor");
+    source.close().await.expect("closed");
+    let mut next = desk::source(&url).await;
+    let items = pull(&mut next, 5).await;
+    let numbers: Vec<u64> = items
+        .iter()
+        .map(|item| desk::number(record(item)))
+        .collect();
+    assert_eq!(numbers, [5, 6, 7, 8, 9]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_is_made_again_repeats_no_message_ids() {
     let Some(server) = NatsServer::start("a folder that is made again, sent to NATS") else {

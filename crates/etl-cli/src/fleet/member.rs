@@ -45,8 +45,11 @@ impl Desk {
             std::process::id(),
             super::now_ms()
         ));
-        let made = std::fs::create_dir_all(&path);
-        made.map_err(|error| {
+        // Nobody else looks into it or puts anything there; one that is there already is somebody else's.
+        let mut folder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        folder.create(&path).map_err(|error| {
             Exit::failed(format_args!("cannot make {}: {error}", path.display()))
         })?;
         Ok(Self(path))

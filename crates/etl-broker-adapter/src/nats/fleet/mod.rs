@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::context::{CreateKeyValueErrorKind, KeyValueErrorKind};
 use async_nats::jetstream::kv::{self, Operation, UpdateErrorKind};
-use async_nats::jetstream::object_store::{self, ObjectStore};
+use async_nats::jetstream::object_store::{self, GetErrorKind, ObjectStore};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncReadExt;
 
@@ -260,19 +260,30 @@ impl Fleet {
             if file.exists() {
                 continue;
             }
-            let missing = |why: String| {
+            let failed = |kind, why: String| {
                 AdapterError::new(
-                    AdapterErrorKind::NotFound,
+                    kind,
                     format!("{}: the module {wanted} cannot be had: {why}", self.url),
                 )
             };
             let object = self.modules.get(wanted).await;
-            let mut object = object.map_err(|error| missing(causes(&error)))?;
+            let mut object = object.map_err(|error| match error.kind() {
+                GetErrorKind::NotFound => failed(AdapterErrorKind::NotFound, causes(&error)),
+                _ if is_missing(&error) => failed(AdapterErrorKind::NotFound, causes(&error)),
+                _ => failed(AdapterErrorKind::Unavailable, causes(&error)),
+            })?;
             let mut bytes = Vec::new();
+            // A server that goes in the middle of it has the module when it is back.
             let read = object.read_to_end(&mut bytes).await;
-            read.map_err(|error| missing(error.to_string()))?;
-            if sha256(&bytes) != wanted {
-                return Err(missing("its bytes are others".to_owned()));
+            let whole = match &read {
+                Err(error) if error.kind() != std::io::ErrorKind::InvalidData => {
+                    return Err(failed(AdapterErrorKind::Unavailable, error.to_string()));
+                }
+                read => read.is_ok() && sha256(&bytes) == wanted,
+            };
+            if !whole {
+                let why = "its bytes are others".to_owned();
+                return Err(failed(AdapterErrorKind::Corrupt, why));
             }
             // Under another name first: a file that is there is whole.
             let partial = folder.join(format!("{wanted}.part"));

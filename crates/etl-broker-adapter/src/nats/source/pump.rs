@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::Info;
 use async_nats::jetstream::consumer::pull::BatchConfig;
-use async_nats::jetstream::message::Info as MessageInfo;
 use async_nats::{Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
@@ -15,8 +14,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::super::connection::{Connection, TIMEOUT};
 use super::super::mapping;
 use super::super::url::NatsUrl;
-use super::partition;
-use super::state::{Arrived, SUSPECT, Shared};
+use super::reply::Delivery;
+use super::state::{Arrived, SUSPECT, Shared, State};
+use super::topics::Topics;
 use crate::{AdapterError, AdapterErrorKind};
 
 /// How long the server keeps a request that it cannot fill.
@@ -34,6 +34,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// Bytes that one request may bring, but at least two of the largest records.
 const REQUEST_BYTES: usize = 32 * 1024 * 1024;
 
+/// Records that are taken in under one lock: whoever else wants it waits no longer than that.
+const TOGETHER: usize = 128;
+
 /// Acknowledgements that are confirmed together.
 const ACKS_TOGETHER: usize = 1_024;
 
@@ -41,9 +44,8 @@ pub(super) struct Pump {
     connection: Connection,
     shown: String,
     stream: String,
-    created: i128,
     consumer: String,
-    prefix: Option<String>,
+    topics: Topics,
     limits: Limits,
     shared: Arc<Shared>,
     /// Where records come.
@@ -126,10 +128,9 @@ impl Pump {
         }
         Ok(Self {
             shown: url.to_string(),
+            topics: Topics::new(&info.stream_name, created, url.prefix.as_deref()),
             stream: info.stream_name.clone(),
-            created,
             consumer: info.name.clone(),
-            prefix: url.prefix.clone(),
             limits,
             shared,
             inbox,
@@ -170,10 +171,6 @@ impl Pump {
             tokio::select! {
                 message = self.messages.next() => {
                     self.take(message)?;
-                    // Whatever has come meanwhile, so that it is handed on as one batch.
-                    while let Some(message) = self.messages.next().now_or_never() {
-                        self.take(message)?;
-                    }
                     self.shared.news.notify_one();
                 }
                 confirmation = self.confirmations.next() => self.confirmed(confirmation)?,
@@ -240,50 +237,59 @@ impl Pump {
         Ok(())
     }
 
+    /// Takes what has come, and what else has come meanwhile, so that it is handed on as one batch.
     fn take(&mut self, message: Option<Message>) -> Ended {
-        let message = message.ok_or_else(|| self.broken())?;
         self.heard = Instant::now();
-        if let Some(status) = message.status.filter(|status| *status != StatusCode::OK) {
-            return self.status(status, &message);
+        let mut next = message.ok_or_else(|| self.broken())?;
+        let shared = self.shared.clone();
+        let mut state = shared.state();
+        let mut taken = 0;
+        loop {
+            match next.status.filter(|status| *status != StatusCode::OK) {
+                Some(status) => self.status(status, &next)?,
+                None => self.arrive(next, &mut state),
+            }
+            taken += 1;
+            if taken == TOGETHER {
+                return Ok(());
+            }
+            next = match self.messages.next().now_or_never() {
+                None => return Ok(()),
+                Some(message) => message.ok_or_else(|| self.broken())?,
+            };
         }
-        let front = self.requests.front_mut();
-        if let Some(left) = front {
+    }
+
+    fn arrive(&mut self, message: Message, state: &mut State) {
+        if let Some(left) = self.requests.front_mut() {
             *left = left.saturating_sub(1);
             if *left == 0 {
                 self.requests.pop_front();
             }
         }
-        let Some(reply) = message.reply.clone() else {
-            return Ok(());
-        };
-        let parsed = self.info(&message);
-        let Some((sequence, redelivered, record)) = parsed else {
+        let Some(reply) = message.reply else { return };
+        let Some(delivery) = Delivery::of(&reply) else {
             tracing::warn!(%reply, "a message came that is not of a stream");
-            return Ok(());
+            return;
         };
-        let mut state = self.shared.state();
+        let redelivered = u32::try_from(delivery.delivered.saturating_sub(1)).unwrap_or(u32::MAX);
         if redelivered >= SUSPECT {
             state.careful_until = Some(Instant::now() + self.limits.ack_wait);
         }
+        let (topic, partition) = self.topics.of(&message.subject);
         state.arrive(Arrived {
-            sequence,
-            partition: partition(&self.stream, self.created, &message.subject),
-            record,
+            sequence: delivery.sequence,
+            partition,
+            record: mapping::record(
+                topic,
+                message.headers.as_ref(),
+                message.payload,
+                delivery.sequence,
+                Some(delivery.stored),
+            ),
             redelivered,
             reply,
         });
-        Ok(())
-    }
-
-    fn info(&self, message: &Message) -> Option<(u64, u32, etl_orchestrator::Record)> {
-        let wrapped = async_nats::jetstream::Message {
-            message: message.clone(),
-            context: self.connection.jetstream.clone(),
-        };
-        let info: MessageInfo<'_> = wrapped.info().ok()?;
-        let redelivered = u32::try_from(info.delivered - 1).unwrap_or(0);
-        let record = mapping::record(message, &info, self.prefix.as_deref());
-        Some((info.stream_sequence, redelivered, record))
     }
 
     /// What the server says of a request instead of a record.

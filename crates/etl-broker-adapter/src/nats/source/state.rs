@@ -1,4 +1,7 @@
 //! What is in hand: waiting to be given out, given out, acknowledged and not yet confirmed.
+//!
+//! A token is the sequence in the stream, and above that which stream: one that is deleted and made again has other records under the same
+//! numbers, and what was given out of the old one must not acknowledge them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,14 +12,18 @@ use etl_orchestrator::Record;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::stretches::Stretches;
 use crate::{AckToken, AdapterError, Demand, Item, PartitionKey};
 
 /// A record that was given out so often before is handled alone.
 pub(super) const SUSPECT: u32 = 3;
 
-/// Sequences that are remembered as done although older ones are not. Beyond it the oldest are forgotten, and may be done again if the
+/// Stretches of sequences that are remembered as done although older ones are not. Beyond it the oldest are forgotten, and may be done again if the
 /// consumer is deleted.
 const REMEMBERED: usize = 262_144;
+
+/// Bits of a token that are the sequence: 281 million million records a stream.
+const SEQUENCE_BITS: u32 = 48;
 
 /// Bytes in hand, beyond which no more are asked for.
 const MOST_BYTES: usize = 128 * 1024 * 1024;
@@ -55,7 +62,7 @@ impl Shared {
     }
 }
 
-/// Everything by sequence in the stream, which is also the token.
+/// Everything by sequence in the stream.
 #[derive(Default)]
 pub(super) struct State {
     /// Not acknowledged.
@@ -71,11 +78,13 @@ pub(super) struct State {
     /// Those of `acked` that have not been sent on this connection.
     unsent: Vec<u64>,
     /// Acknowledged by this worker, above `floor`.
-    done: BTreeSet<u64>,
+    done: Stretches,
     /// Everything up to here is acknowledged, by whomever.
     floor: Option<u64>,
     /// When the stream was made.
     created: Option<i128>,
+    /// Grows when it is another stream: tokens of before mean nothing then.
+    epoch: u16,
     /// Whether a suspect is given out, and nothing may be beside it.
     alone: bool,
     /// As long as suspects may come, the server is asked for one record at a time.
@@ -112,7 +121,10 @@ impl State {
     pub(super) fn begin(&mut self, created: i128) -> Option<u64> {
         if self.created.is_some_and(|before| before != created) {
             // Its records are other records.
-            *self = Self::default();
+            *self = Self {
+                epoch: self.epoch.wrapping_add(1),
+                ..Self::default()
+            };
         }
         self.created = Some(created);
         self.failure = None;
@@ -136,7 +148,7 @@ impl State {
             held.heard = now;
             return;
         }
-        if self.acked.contains_key(&sequence) || self.done.contains(&sequence) {
+        if self.acked.contains_key(&sequence) || self.done.holds(sequence) {
             self.acked.insert(sequence, reply);
             self.unsent.push(sequence);
             return;
@@ -167,6 +179,7 @@ impl State {
             return Vec::new();
         }
         self.alone = false;
+        let epoch = self.epoch;
         let mut items = Vec::new();
         let mut suspect = None;
         let mut bytes = 0;
@@ -186,7 +199,7 @@ impl State {
                 break;
             }
             bytes += held.record.weight();
-            items.push(item(*sequence, held));
+            items.push(item(epoch, *sequence, held));
             if items.len() >= demand.records || bytes >= demand.bytes {
                 break;
             }
@@ -194,7 +207,7 @@ impl State {
         if let Some(sequence) = suspect
             && let Some(held) = self.held.get(&sequence)
         {
-            items.push(item(sequence, held));
+            items.push(item(epoch, sequence, held));
             self.alone = true;
         }
         for item in &items {
@@ -209,28 +222,38 @@ impl State {
     }
 
     pub(super) fn acknowledge(&mut self, tokens: &[AckToken]) {
-        for AckToken(sequence) in tokens {
-            let Some(held) = self.held.remove(sequence) else {
+        for token in tokens {
+            let Some(sequence) = self.sequence(*token) else {
+                continue;
+            };
+            let Some(held) = self.held.remove(&sequence) else {
                 continue;
             };
             self.bytes -= held.record.weight();
-            self.waiting.remove(sequence);
-            self.acked.insert(*sequence, held.reply);
-            self.unsent.push(*sequence);
-            self.done.insert(*sequence);
+            self.waiting.remove(&sequence);
+            self.acked.insert(sequence, held.reply);
+            self.unsent.push(sequence);
+            self.done.add(sequence);
         }
-        while self.done.len() > REMEMBERED {
-            self.done.pop_first();
-        }
+        self.done.forget_beyond(REMEMBERED);
+    }
+
+    /// The sequence of a token of this stream.
+    fn sequence(&self, AckToken(token): AckToken) -> Option<u64> {
+        let of_this = token >> SEQUENCE_BITS == u64::from(self.epoch);
+        of_this.then_some(token & ((1 << SEQUENCE_BITS) - 1))
     }
 
     /// They wait again, and with them what is given out behind them in their partitions.
     pub(super) fn give_back(&mut self, tokens: &[AckToken], delay: Duration) {
         let mut from: HashMap<PartitionKey, u64> = HashMap::new();
-        for AckToken(sequence) in tokens {
-            if let Some(held) = self.held.get(sequence) {
-                let first = from.entry(held.partition).or_insert(*sequence);
-                *first = (*first).min(*sequence);
+        for token in tokens {
+            let sequence = self.sequence(*token);
+            if let Some(sequence) = sequence
+                && let Some(held) = self.held.get(&sequence)
+            {
+                let first = from.entry(held.partition).or_insert(sequence);
+                *first = (*first).min(sequence);
             }
         }
         let until = Instant::now() + delay;
@@ -278,7 +301,7 @@ impl State {
     pub(super) fn set_floor(&mut self, floor: u64) {
         if self.floor.is_none_or(|before| floor > before) {
             self.floor = Some(floor);
-            self.done = self.done.split_off(&(floor + 1));
+            self.done.forget_to(floor);
         }
     }
 
@@ -316,9 +339,9 @@ impl State {
     }
 }
 
-fn item(sequence: u64, held: &Held) -> Item {
+fn item(epoch: u16, sequence: u64, held: &Held) -> Item {
     Item {
-        token: AckToken(sequence),
+        token: AckToken(u64::from(epoch) << SEQUENCE_BITS | sequence),
         partition: held.partition,
         position: sequence,
         redelivered: held.redelivered + held.given_back,
