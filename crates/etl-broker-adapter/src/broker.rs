@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
+
 use crate::embedded::{
     self, EmbeddedFollow, EmbeddedQueue, EmbeddedSink, EmbeddedTail, EmbeddedUrl, TopicPatterns,
 };
@@ -142,13 +144,13 @@ impl AdapterUrl {
                 Arc::new(crate::nats::NatsBroker::open((**url).clone(), create).await?)
             }
             Self::Embedded(url) => {
-                let (dir, options) = (url.dir.clone(), embedded::OpenOptions { create });
-                let open = move || embedded::Log::open(&dir, options);
-                let log = tokio::task::spawn_blocking(open).await;
-                let log = log.map_err(|error| {
-                    AdapterError::new(AdapterErrorKind::Io, format!("cannot open {self}: {error}"))
-                })??;
-                Arc::new(Folder(log, url.clone()))
+                let folder = Folder {
+                    url: url.clone(),
+                    create,
+                    log: Mutex::default(),
+                };
+                folder.opened(create).await?;
+                Arc::new(folder)
             }
             #[cfg(feature = "kafka")]
             Self::Kafka(url) => {
@@ -191,22 +193,58 @@ impl Broker for Lines {
     }
 }
 
-/// A folder of topics.
-struct Folder(Arc<embedded::Log>, EmbeddedUrl);
+/// A folder of topics. It is open to be looked into until something is written.
+struct Folder {
+    url: EmbeddedUrl,
+    create: bool,
+    log: Mutex<Option<Arc<embedded::Log>>>,
+}
 
 impl Folder {
     fn patterns(&self, topics: &[String]) -> TopicPatterns {
         match topics {
-            [] if self.1.topics.is_default() => TopicPatterns::new(["*"]),
-            [] => self.1.topics.clone(),
+            [] if self.url.topics.is_default() => TopicPatterns::new(["*"]),
+            [] => self.url.topics.clone(),
             topics => TopicPatterns::new(topics.iter().map(String::as_str)),
         }
+    }
+
+    /// The log; `whole`: to be written to.
+    async fn opened(&self, whole: bool) -> Result<Arc<embedded::Log>, AdapterError> {
+        let mut log = self.log.lock().await;
+        if let Some(log) = log.as_ref().filter(|log| log.is_whole() || !whole) {
+            return Ok(log.clone());
+        }
+        // Nobody can write to it while it is open to be looked into.
+        *log = None;
+        let (dir, create) = (self.url.dir.clone(), self.create);
+        let open = move || match whole {
+            true => embedded::Log::open(&dir, embedded::OpenOptions { create }),
+            false => embedded::Log::look(&dir),
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
+        let opened = opened.map_err(|error| {
+            let message = format!("cannot open {}: {error}", self.url);
+            AdapterError::new(AdapterErrorKind::Io, message)
+        })??;
+        *log = Some(opened.clone());
+        Ok(opened)
+    }
+
+    fn sink_before<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, AdapterError>> {
+        Box::pin(async move {
+            let sink = EmbeddedSink::new(self.opened(true).await?, prefix, self.url.durable);
+            Ok(Box::new(sink) as Box<dyn Sink>)
+        })
     }
 }
 
 impl Broker for Folder {
     fn name(&self) -> String {
-        self.1.to_string()
+        self.url.to_string()
     }
 
     fn topics(&self) -> BoxFuture<'_, Result<Vec<TopicInfo>, AdapterError>> {
@@ -218,7 +256,8 @@ impl Broker for Folder {
                 bytes: Some(topic.partitions.iter().map(|own| own.bytes).sum()),
                 keeps: topic.retention.to_string(),
             };
-            Ok(self.0.topics()?.into_iter().map(info).collect())
+            let log = self.opened(false).await?;
+            Ok(log.topics()?.into_iter().map(info).collect())
         })
     }
 
@@ -228,8 +267,8 @@ impl Broker for Folder {
         settings: TopicSettings,
     ) -> BoxFuture<'a, Result<(), AdapterError>> {
         Box::pin(async move {
-            self.0
-                .create_topic(topic, settings.partitions, settings.retention)
+            let log = self.opened(true).await?;
+            log.create_topic(topic, settings.partitions, settings.retention)
         })
     }
 
@@ -240,25 +279,31 @@ impl Broker for Folder {
         follow: bool,
     ) -> BoxFuture<'_, Result<Box<dyn Source>, AdapterError>> {
         let topics = self.patterns(topics);
-        let tail: Box<dyn Source> = match follow {
-            true => Box::new(EmbeddedFollow::new(self.1.dir.clone(), topics, from)),
-            false => Box::new(EmbeddedTail::new(self.0.clone(), topics, from, false)),
-        };
-        Box::pin(async { Ok(tail) })
+        Box::pin(async move {
+            Ok(match follow {
+                true => Box::new(EmbeddedFollow::new(self.url.dir.clone(), topics, from))
+                    as Box<dyn Source>,
+                false => {
+                    let log = self.opened(false).await?;
+                    Box::new(EmbeddedTail::new(log, topics, from, false))
+                }
+            })
+        })
     }
 
     fn queue(&self, topic: &str) -> BoxFuture<'_, Result<Box<dyn Source>, AdapterError>> {
-        let queue = EmbeddedQueue::new(self.0.clone(), topic);
-        Box::pin(async { Ok(Box::new(queue) as Box<dyn Source>) })
+        let topic = topic.to_owned();
+        Box::pin(async move {
+            let queue = EmbeddedQueue::new(self.opened(true).await?, &topic);
+            Ok(Box::new(queue) as Box<dyn Source>)
+        })
     }
 
     fn sink(&self) -> BoxFuture<'_, Result<Box<dyn Sink>, AdapterError>> {
-        let sink = EmbeddedSink::new(self.0.clone(), &self.1.prefix, self.1.durable);
-        Box::pin(async { Ok(Box::new(sink) as Box<dyn Sink>) })
+        self.sink_before(&self.url.prefix)
     }
 
     fn sink_beside(&self) -> BoxFuture<'_, Result<Box<dyn Sink>, AdapterError>> {
-        let sink = EmbeddedSink::new(self.0.clone(), "", self.1.durable);
-        Box::pin(async { Ok(Box::new(sink) as Box<dyn Sink>) })
+        self.sink_before("")
     }
 }

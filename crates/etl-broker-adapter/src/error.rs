@@ -98,6 +98,13 @@ impl AdapterError {
         self
     }
 
+    /// The same error, with more to say.
+    #[must_use]
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.message.push_str(more);
+        self
+    }
+
     /// The same error, that will not pass: after it there is nothing to try again with.
     #[must_use]
     pub fn permanent(mut self) -> Self {

@@ -9,35 +9,32 @@
 //! | `identity` | nothing | a random number, by which this log is told from one that is made in its place |
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
 use etl_orchestrator::Record;
 use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, WriteTransaction,
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    WriteTransaction,
 };
 use tokio::sync::watch;
 
 use super::chunk;
-use super::error;
+use super::error::Failures;
+use super::model::{Append, Partition, Position, Retention, Topic};
+use super::place;
 use super::rows::{
     CHUNKS, CONSUMERS, IDENTITY, PARTITIONS, PartitionRow, TOPICS, TopicRow, remove, retain,
     retention, topic_row, write_records,
 };
-use super::system::{keep_names, now_ms, random};
+use super::system::{now_ms, random};
 use super::url::TopicPatterns;
 use crate::{AdapterError, AdapterErrorKind};
 
-/// The database within the folder.
-const FILE: &str = "log.redb";
-/// Says which process has it open.
-const OWNER: &str = "owner.pid";
 /// Pages that are kept in memory.
-const CACHE_BYTES: usize = 128 << 20;
+pub(super) const CACHE_BYTES: usize = 128 << 20;
 /// Topics that nobody writes to lose what is too old so often.
 const SWEEP_EVERY_MS: i64 = 60_000;
 
@@ -48,107 +45,11 @@ pub struct OpenOptions {
     pub create: bool,
 }
 
-/// What a topic keeps: what is over any of these goes, oldest first. 0: no such limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Retention {
-    /// Since it was written.
-    pub age: Duration,
-    /// In each partition.
-    pub bytes: u64,
-    /// In each partition.
-    pub records: u64,
-}
-
-impl std::fmt::Display for Retention {
-    /// `3600 s, 1048576 bytes, 1000 records`; nothing where everything is kept.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let limits = [
-            (self.age.as_secs(), "s"),
-            (self.bytes, "bytes"),
-            (self.records, "records"),
-        ];
-        let mut comma = "";
-        for (limit, unit) in limits.into_iter().filter(|(limit, _)| *limit > 0) {
-            write!(f, "{comma}{limit} {unit}")?;
-            comma = ", ";
-        }
-        Ok(())
-    }
-}
-
-/// A topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
-    /// Its name.
-    pub name: Arc<str>,
-    /// What it keeps.
-    pub retention: Retention,
-    /// Its partitions, by number.
-    pub partitions: Vec<Partition>,
-    pub(super) id: u32,
-}
-
-/// A partition of a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Partition {
-    /// Its number.
-    pub number: u32,
-    /// The offset of the oldest record that is there.
-    pub first: u64,
-    /// The offset of the next record that comes.
-    pub next: u64,
-    /// Records.
-    pub records: u64,
-    /// Bytes, as they are stored.
-    pub bytes: u64,
-}
-
-/// How far a consumer is in a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
-    /// The topic's number.
-    pub(super) topic: u32,
-    pub(super) partition: u32,
-    /// The next record to read.
-    pub next: u64,
-    /// Where reading had got to, with records that are not acknowledged.
-    pub handed: u64,
-    /// Times that a source began here.
-    pub begun: u32,
-}
-
-impl Position {
-    /// A consumer has handled everything before `next`.
-    pub fn new(topic: &Topic, partition: u32, next: u64) -> Self {
-        Self {
-            topic: topic.id,
-            partition,
-            next,
-            handed: next,
-            begun: 0,
-        }
-    }
-}
-
-/// One transaction.
-#[derive(Debug, Default)]
-pub struct Append<'a> {
-    /// Records, in order; each goes to its topic and partition.
-    pub records: Vec<&'a Record>,
-    /// Put before every topic.
-    pub prefix: &'a str,
-    /// Positions of a consumer.
-    pub positions: Vec<(Arc<str>, Position)>,
-    /// Records to take out: number of the topic, partition, offsets.
-    pub removals: Vec<(u32, u32, Vec<u64>)>,
-    /// Not synced to the disk before it returns.
-    pub not_durable: bool,
-}
-
 /// A folder of topics that is open.
 #[derive(Debug)]
 pub struct Log {
-    database: Database,
+    database: Store,
+    failures: Failures,
     name: String,
     identity: u128,
     /// Grows with each commit.
@@ -156,6 +57,22 @@ pub struct Log {
     /// Consumers that are being read for.
     consumers: Mutex<HashSet<String>>,
     swept: AtomicI64,
+}
+
+/// The database, as it is open.
+pub(super) enum Store {
+    Whole(Database),
+    /// Nothing can be written, and nothing is.
+    ToRead(redb::ReadOnlyDatabase),
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Whole(_) => "Whole(..)",
+            Self::ToRead(_) => "ToRead(..)",
+        })
+    }
 }
 
 /// Logs that this process has open.
@@ -168,52 +85,43 @@ impl Log {
     ///
     /// There is none, it is damaged, or another process has it open.
     pub fn open(dir: &Path, options: OpenOptions) -> Result<Arc<Self>, AdapterError> {
-        let name = format!("embedded:{}", dir.display());
-        let doing = || format!("cannot open {name}");
-        let file = dir.join(FILE);
-        if options.create {
-            fs::create_dir_all(dir).map_err(|error| AdapterError::from_io(doing(), error))?;
-        } else if !file.exists() {
-            return Err(AdapterError::new(
-                AdapterErrorKind::NotFound,
-                format!(
-                    "{}: there are no topics in {}; --create makes it a place for some",
-                    doing(),
-                    dir.display()
-                ),
-            ));
-        }
-        let path = dir
-            .canonicalize()
-            .map_err(|error| AdapterError::from_io(doing(), error))?;
+        let name = place::name(dir);
+        let path = place::find(dir, options.create)?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(log) = open.get(&path).and_then(Weak::upgrade) {
             return Ok(log);
         }
-        let failed = |error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => in_use(&name, dir),
-            error => error::of(doing(), error),
-        };
-        if !file.exists() {
-            // Made under another name, so that there is never half of one, whenever the power goes.
-            let making = dir.join(format!("{FILE}.{}", std::process::id()));
-            drop(Database::create(&making).map_err(failed)?);
-            // A link, unlike renaming, never takes the place of what somebody else made meanwhile.
-            let linked = match fs::hard_link(&making, &file) {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-                _ => fs::remove_file(&making).and_then(|()| keep_names(&path)),
-            };
-            linked.map_err(|error| AdapterError::from_io(doing(), error))?;
-        }
-        let mut builder = Database::builder();
-        let database = builder.set_cache_size(CACHE_BYTES).open(&file);
-        let database = database.map_err(failed)?;
-        let log = Arc::new(Self::begin(database, name.clone())?);
-        let owner = fs::write(dir.join(OWNER), std::process::id().to_string());
-        owner.map_err(|error| AdapterError::from_io(doing(), error))?;
+        let database = place::open(dir, &path)?;
+        let log = Arc::new(Self::begin(Store::Whole(database), name)?);
+        place::sign(dir);
         open.retain(|_, log| log.strong_count() > 0);
         open.insert(path, Arc::downgrade(&log));
         Ok(log)
+    }
+
+    /// Opens a folder to look into it, without writing a byte there; or joins whoever in this process has it open.
+    ///
+    /// # Errors
+    ///
+    /// There is none, it is damaged, or another process has it open.
+    pub(crate) fn look(dir: &Path) -> Result<Arc<Self>, AdapterError> {
+        let path = place::find(dir, false)?;
+        {
+            let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+            open.retain(|_, log| log.strong_count() > 0);
+            if let Some(log) = open.get(&path).and_then(Weak::upgrade) {
+                return Ok(log);
+            }
+        }
+        let Some(database) = place::open_to_read(dir, &path)? else {
+            // Whoever had it was killed: it has to be put in order first.
+            return Self::open(dir, OpenOptions::default());
+        };
+        let log = Self::over(Store::ToRead(database), place::name(dir));
+        match log.known_identity()? {
+            Some(_) => Ok(Arc::new(log)),
+            None => Self::open(dir, OpenOptions::default()),
+        }
     }
 
     /// Over any storage: for tests that cut its power.
@@ -225,19 +133,33 @@ impl Log {
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(backend)
-            .map_err(|error| error::of("cannot open the log", error))?;
-        Ok(Arc::new(Self::begin(database, "the log".to_owned())?))
+            .map_err(|error| super::error::of("cannot open the log", error))?;
+        let log = Self::begin(Store::Whole(database), "the log".to_owned())?;
+        Ok(Arc::new(log))
     }
 
-    fn begin(database: Database, name: String) -> Result<Self, AdapterError> {
-        let mut log = Self {
+    fn over(database: Store, name: String) -> Self {
+        Self {
             database,
+            failures: Failures::default(),
             name,
             identity: 0,
             version: watch::Sender::new(0),
             consumers: Mutex::default(),
             swept: AtomicI64::new(0),
-        };
+        }
+    }
+
+    fn begin(database: Store, name: String) -> Result<Self, AdapterError> {
+        let mut log = Self::over(database, name);
+        // One that is there is opened without writing anything, so that it can be read where no room is left.
+        if let Some(identity) = log.known_identity()? {
+            log.identity = identity;
+            if let Err(error) = log.sweep(now_ms()) {
+                tracing::warn!(%error, "retention could not take anything out of {}", log.name);
+            }
+            return Ok(log);
+        }
         let new = random()?;
         // Every table is there from the beginning, so that readers need not ask.
         log.identity = log.change(true, |transaction| {
@@ -252,8 +174,36 @@ impl Log {
             identity.insert((), new)?;
             Ok(new)
         })?;
-        log.sweep(now_ms())?;
         Ok(log)
+    }
+
+    /// The number of a log that is complete, with every table.
+    fn known_identity(&self) -> Result<Option<u128>, AdapterError> {
+        let read = || -> Result<u128, redb::Error> {
+            let transaction = self.read_transaction()?;
+            // The last of the tables that were made, all in one transaction.
+            let identity = transaction.open_table(IDENTITY)?.get(())?;
+            identity.map_or(Err(redb::Error::TableDoesNotExist(String::new())), |row| {
+                Ok(row.value())
+            })
+        };
+        match read() {
+            Ok(identity) => Ok(Some(identity)),
+            Err(redb::Error::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(self.failures.of(self.doing_read(), error)),
+        }
+    }
+
+    fn read_transaction(&self) -> Result<ReadTransaction, redb::TransactionError> {
+        match &self.database {
+            Store::Whole(database) => database.begin_read(),
+            Store::ToRead(database) => database.begin_read(),
+        }
+    }
+
+    /// Whether it can be written to.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.database, Store::Whole(_))
     }
 
     /// `embedded:DIR`.
@@ -276,8 +226,14 @@ impl Log {
         durable: bool,
         change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, AdapterError> {
+        let Store::Whole(database) = &self.database else {
+            return Err(AdapterError::new(
+                AdapterErrorKind::Unsupported,
+                format!("{} is open to be looked into, and not written", self.name),
+            ));
+        };
         let write = || {
-            let mut transaction = self.database.begin_write()?;
+            let mut transaction = database.begin_write()?;
             // After a crash the log is open again at once, however large it is.
             transaction.set_quick_repair(true);
             if !durable {
@@ -288,7 +244,8 @@ impl Log {
             Ok(result)
         };
         let result = write().map_err(|error: redb::Error| {
-            error::of(format_args!("cannot write {}", self.name), error)
+            self.failures
+                .of(format_args!("cannot write {}", self.name), error)
         })?;
         self.version.send_modify(|version| *version += 1);
         Ok(result)
@@ -398,7 +355,7 @@ impl Log {
     /// It cannot be read.
     pub fn topics(&self) -> Result<Vec<Topic>, AdapterError> {
         let read = || -> Result<Vec<Topic>, redb::Error> {
-            let transaction = self.database.begin_read()?;
+            let transaction = self.read_transaction()?;
             let partitions = transaction.open_table(PARTITIONS)?;
             let mut topics = Vec::new();
             for row in transaction.open_table(TOPICS)?.iter()? {
@@ -425,7 +382,7 @@ impl Log {
             }
             Ok(topics)
         };
-        read().map_err(|error| error::of(self.doing_read(), error))
+        read().map_err(|error| self.failures.of(self.doing_read(), error))
     }
 
     /// Records of a partition from an offset on: as many as are wanted, and none more once there are so many bytes.
@@ -439,7 +396,7 @@ impl Log {
     ) -> Result<Vec<Arc<Record>>, AdapterError> {
         let (name, id) = topic;
         let read = || -> Result<Option<Vec<Arc<Record>>>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(CHUNKS)?;
+            let table = self.read_transaction()?.open_table(CHUNKS)?;
             let before = table
                 .range((id, partition, 0)..=(id, partition, from))?
                 .next_back();
@@ -465,7 +422,7 @@ impl Log {
             Ok(Some(found))
         };
         read()
-            .map_err(|error| error::of(self.doing_read(), error))?
+            .map_err(|error| self.failures.of(self.doing_read(), error))?
             .ok_or_else(|| {
                 AdapterError::new(
                     AdapterErrorKind::Corrupt,
@@ -483,7 +440,7 @@ impl Log {
         consumer: &str,
     ) -> Result<HashMap<(u32, u32), Position>, AdapterError> {
         let read = || -> Result<_, redb::Error> {
-            let table = self.database.begin_read()?.open_table(CONSUMERS)?;
+            let table = self.read_transaction()?.open_table(CONSUMERS)?;
             let mut positions = HashMap::new();
             for row in table.range((consumer, 0, 0)..=(consumer, u32::MAX, u32::MAX))? {
                 let (key, row) = row?;
@@ -499,7 +456,7 @@ impl Log {
             }
             Ok(positions)
         };
-        read().map_err(|error| error::of(self.doing_read(), error))
+        read().map_err(|error| self.failures.of(self.doing_read(), error))
     }
 
     /// Where a consumer is in one partition, if it has a position there.
@@ -576,18 +533,6 @@ impl Drop for Claim {
     fn drop(&mut self) {
         self.log.in_use().remove(&*self.consumer);
     }
-}
-
-fn in_use(name: &str, dir: &Path) -> AdapterError {
-    let owner = fs::read_to_string(dir.join(OWNER)).unwrap_or_default();
-    let whose = match owner.trim() {
-        "" => "another process has it open".to_owned(),
-        pid => format!("another process has it open (it said to be {pid})"),
-    };
-    AdapterError::new(
-        AdapterErrorKind::InUse,
-        format!("cannot open {name}: {whose}; a folder of topics belongs to one process at a time"),
-    )
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 mod chunk;
 mod error;
 mod log;
+mod model;
+mod place;
 mod rows;
 mod sink;
 mod source;
@@ -15,7 +17,8 @@ mod system;
 mod tail;
 mod url;
 
-pub use log::{Append, Log, OpenOptions, Partition, Position, Retention, Topic};
+pub use log::{Log, OpenOptions};
+pub use model::{Append, Partition, Position, Retention, Topic};
 pub use sink::EmbeddedSink;
 pub use source::EmbeddedSource;
 pub use tail::{EmbeddedFollow, EmbeddedQueue, EmbeddedTail};

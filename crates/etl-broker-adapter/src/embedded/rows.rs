@@ -8,7 +8,7 @@ use etl_orchestrator::Record;
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::chunk::{self, Writer};
-use super::log::{Append, Retention};
+use super::model::{Append, Retention};
 
 pub(super) type TopicRow = (u32, u64, u64, u64);
 pub(super) type PartitionRow = (u64, u64, u64, u64);

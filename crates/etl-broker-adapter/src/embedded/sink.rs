@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::chunk::MAX_RECORD;
-use super::log::{Append, Log, Position};
+use super::log::Log;
+use super::model::{Append, Position};
 use super::source::Handed;
 use super::url::TopicPatterns;
 use crate::{AdapterError, AdapterErrorKind, BoxFuture, Outputs, Positions, Refused, Sink};

@@ -11,7 +11,8 @@ use etl_orchestrator::Record;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::log::{Append, Claim, Log, Position};
+use super::log::{Claim, Log};
+use super::model::{Append, Position};
 use super::sink::blocking;
 use super::url::{Start, TopicPatterns};
 use crate::{

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use super::log::{Append, Log, OpenOptions, Topic};
+use super::log::Log;
+use super::model::{Append, Topic};
+use super::place;
 use super::sink::blocking;
 use super::url::TopicPatterns;
 use crate::broker::From;
@@ -61,12 +63,6 @@ impl EmbeddedTail {
         Ok(())
     }
 
-    /// As one that has been open all the time: partitions that are new are read from their beginning.
-    fn discover_more(&mut self) -> Result<(), AdapterError> {
-        self.begun = true;
-        self.discover()
-    }
-
     fn add(&mut self, topic: &Topic) {
         for partition in &topic.partitions {
             let index = self.cursors.len() as u64;
@@ -87,32 +83,38 @@ impl EmbeddedTail {
         }
     }
 
+    /// What there is now.
+    fn read(&mut self, demand: &Demand<'_>) -> Result<Batch, AdapterError> {
+        let mut batch = Batch::default();
+        let mut bytes = demand.bytes;
+        for ((topic, partition), cursor) in &mut self.cursors {
+            let free = demand.records - batch.items.len();
+            if free == 0 || bytes == 0 {
+                break;
+            }
+            let place = (topic, cursor.topic);
+            let records = self.log.read(place, *partition, cursor.next, free, bytes)?;
+            for record in records {
+                cursor.next = record.offset + 1;
+                bytes = bytes.saturating_sub(record.weight());
+                batch.items.push(Item {
+                    token: AckToken(cursor.index << OFFSET_BITS | record.offset),
+                    partition: PartitionKey::of(topic, *partition),
+                    position: record.offset,
+                    redelivered: 0,
+                    content: Ok(record),
+                });
+            }
+        }
+        Ok(batch)
+    }
+
     async fn pulled(&mut self, demand: Demand<'_>) -> Result<Pulled, AdapterError> {
         loop {
             if !self.begun || self.versions.has_changed().unwrap_or(false) {
                 self.discover()?;
             }
-            let mut batch = Batch::default();
-            for ((topic, partition), cursor) in &mut self.cursors {
-                let free = demand.records - batch.items.len();
-                if free == 0 {
-                    break;
-                }
-                let place = (topic, cursor.topic);
-                let records = self
-                    .log
-                    .read(place, *partition, cursor.next, free, demand.bytes)?;
-                for record in records {
-                    cursor.next = record.offset + 1;
-                    batch.items.push(Item {
-                        token: AckToken(cursor.index << OFFSET_BITS | record.offset),
-                        partition: PartitionKey::of(topic, *partition),
-                        position: record.offset,
-                        redelivered: 0,
-                        content: Ok(record),
-                    });
-                }
-            }
+            let batch = self.read(&demand)?;
             if !batch.items.is_empty() {
                 return Ok(Pulled::Batch(batch));
             }
@@ -135,65 +137,71 @@ impl Source for EmbeddedTail {
     }
 }
 
-/// As [`EmbeddedTail`] that follows, but with the folder open only while it reads, so that other processes can write to it meanwhile.
+/// As [`EmbeddedTail`] that follows, but with the folder open only while it reads, so that other processes can write to it meanwhile, whatever whoever asks for
+/// records does with them. Nothing is written there, and where nothing has changed it is not opened.
 pub struct EmbeddedFollow {
     dir: PathBuf,
-    tail: Option<EmbeddedTail>,
     topics: TopicPatterns,
     from: From,
     cursors: BTreeMap<(Arc<str>, u32), Cursor>,
     begun: bool,
+    /// When the log had last been changed before it was found that there is nothing more in it.
+    exhausted: Option<SystemTime>,
 }
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Of a change that is not older than this it cannot be told from the time alone whether another one followed.
+const FRESH: Duration = Duration::from_secs(1);
 
 impl EmbeddedFollow {
     /// Opens topics of a folder to look into.
     pub fn new(dir: impl Into<PathBuf>, topics: TopicPatterns, from: From) -> Self {
         Self {
             dir: dir.into(),
-            tail: None,
             topics,
             from,
             cursors: BTreeMap::new(),
             begun: false,
+            exhausted: None,
         }
     }
 
     async fn pulled(&mut self, demand: Demand<'_>) -> Result<Pulled, AdapterError> {
         loop {
-            let mut tail = match self.tail.take() {
-                Some(tail) => tail,
-                None => match Log::open(&self.dir, OpenOptions::default()) {
+            let changed = place::changed_at(&self.dir);
+            if changed.is_none() || changed != self.exhausted {
+                self.exhausted = None;
+                let dir = self.dir.clone();
+                match blocking(move || Log::look(&dir)).await {
                     Ok(log) => {
-                        let mut tail =
-                            EmbeddedTail::new(log, self.topics.clone(), self.from, false);
-                        tail.cursors = std::mem::take(&mut self.cursors);
-                        if self.begun {
-                            tail.discover_more()?;
+                        // Reading waits for nothing here, so nothing is lost between.
+                        let batch = self.read(log, &demand)?;
+                        if !batch.items.is_empty() {
+                            return Ok(Pulled::Batch(batch));
                         }
-                        tail
+                        let settled = |at: &SystemTime| at.elapsed().is_ok_and(|age| age > FRESH);
+                        self.exhausted = changed.filter(settled);
                     }
-                    Err(error) if error.kind() == AdapterErrorKind::InUse => {
-                        tokio::time::sleep(LOOK_EVERY).await;
-                        continue;
-                    }
+                    // A run has it, and may have it for long.
+                    Err(error) if error.kind() == AdapterErrorKind::InUse => {}
                     Err(error) => return Err(error),
-                },
-            };
-            // Reading waits for nothing here, so the cursors cannot be lost between.
-            let pulled = tail.pulled(demand).await;
-            self.begun = true;
-            if let Ok(Pulled::Batch(_)) = &pulled {
-                self.tail = Some(tail);
-                return pulled;
+                }
             }
-            self.cursors = std::mem::take(&mut tail.cursors);
-            drop(tail);
-            pulled?;
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    fn read(&mut self, log: Arc<Log>, demand: &Demand<'_>) -> Result<Batch, AdapterError> {
+        let mut tail = EmbeddedTail::new(log, self.topics.clone(), self.from, false);
+        tail.cursors = std::mem::take(&mut self.cursors);
+        // As one that has been open all the time: partitions that are new are read from their beginning.
+        tail.begun = self.begun;
+        self.begun = true;
+        let read = tail.discover().and_then(|()| tail.read(demand));
+        self.cursors = tail.cursors;
+        read
     }
 }
 
