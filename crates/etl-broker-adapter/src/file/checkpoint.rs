@@ -140,6 +140,12 @@ impl Checkpoint {
         synced.map_err(|error| self.unwritten(error))
     }
 
+    /// Notes are written there from now on; answers where they were.
+    #[cfg(test)]
+    pub(super) fn write_to(&mut self, note_file: File) -> File {
+        std::mem::replace(&mut self.note_file, note_file)
+    }
+
     fn unwritten(&self, error: io::Error) -> AdapterError {
         let doing = format!("cannot write the checkpoint {}", self.file.display());
         AdapterError::from_io(doing, error)

@@ -47,18 +47,29 @@ struct Noting {
     /// Where items end, from that of the token `first` on.
     ends: VecDeque<Mark>,
     first: u64,
+    /// What was acknowledged and could not be noted.
+    unsaved: Option<Mark>,
+    /// Why reading was interrupted.
+    waits: bool,
 }
 
 impl Noting {
     fn ack(&mut self, token: AckToken) -> Result<(), AdapterError> {
-        let mut acknowledged = None;
         while self.first <= token.0
             && let Some(end) = self.ends.pop_front()
         {
             self.first += 1;
-            acknowledged = Some(end);
+            self.unsaved = Some(end);
         }
-        acknowledged.map_or(Ok(()), |mark| self.checkpoint.save(mark))
+        self.save()
+    }
+
+    fn save(&mut self) -> Result<(), AdapterError> {
+        if let Some(mark) = self.unsaved {
+            self.checkpoint.save(mark)?;
+            self.unsaved = None;
+        }
+        Ok(())
     }
 }
 
@@ -69,6 +80,27 @@ impl FileSource {
     ///
     /// The file is absent, unreadable or a directory; the reading thread cannot be started.
     pub fn open(url: &AdapterUrl, max_line_bytes: Option<usize>) -> Result<Self, AdapterError> {
+        Self::begin(url, max_line_bytes, None)
+    }
+
+    /// The same, for lines that are no record lines: each is, byte for byte, the value of a record on this topic.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn open_raw(
+        url: &AdapterUrl,
+        topic: &str,
+        max_line_bytes: Option<usize>,
+    ) -> Result<Self, AdapterError> {
+        Self::begin(url, max_line_bytes, Some(topic.into()))
+    }
+
+    fn begin(
+        url: &AdapterUrl,
+        max_line_bytes: Option<usize>,
+        raw: Option<Arc<str>>,
+    ) -> Result<Self, AdapterError> {
         let doing = || format!("cannot read {url}");
         let mut start = Mark::default();
         let mut checkpoint = None;
@@ -113,6 +145,7 @@ impl FileSource {
             start: start.bytes,
             place,
             doing: doing(),
+            raw,
             next: 0,
             told: 0,
         };
@@ -129,8 +162,14 @@ impl FileSource {
                 checkpoint,
                 ends: VecDeque::new(),
                 first: 0,
+                unsaved: None,
+                waits: false,
             }),
         })
+    }
+
+    fn save(&mut self) -> Result<(), AdapterError> {
+        self.noting.as_mut().map_or(Ok(()), Noting::save)
     }
 
     fn take(&mut self, chunk: Chunk) -> Result<(), AdapterError> {
@@ -147,6 +186,12 @@ impl FileSource {
 impl Source for FileSource {
     fn pull<'a>(&'a mut self, demand: Demand<'a>) -> BoxFuture<'a, Result<Pulled, AdapterError>> {
         Box::pin(async move {
+            // No more is read than would come again, as long as it cannot be noted what has been done.
+            if let Some(noting) = &mut self.noting {
+                let saved = noting.save();
+                noting.waits = saved.is_err();
+                saved?;
+            }
             if demand.paused.contains(&PARTITION) {
                 return std::future::pending().await;
             }
@@ -191,8 +236,18 @@ impl Source for FileSource {
         })
     }
 
+    fn recover(&mut self) -> BoxFuture<'_, Result<bool, AdapterError>> {
+        Box::pin(async move {
+            self.save()?;
+            // What cannot be read, cannot be read later either.
+            let waits = self.noting.as_ref().is_some_and(|noting| noting.waits);
+            Ok(waits)
+        })
+    }
+
     fn close(&mut self) -> BoxFuture<'_, Result<(), AdapterError>> {
         Box::pin(async move {
+            self.save()?;
             match &self.noting {
                 Some(noting) => noting.checkpoint.sync(),
                 None => Ok(()),
@@ -214,6 +269,8 @@ struct Reading {
     ends: Option<Vec<Mark>>,
     /// Where in the file reading began.
     start: u64,
+    /// Lines are values on this topic.
+    raw: Option<Arc<str>>,
     next: u64,
     /// Bytes that were read for what was handed out already.
     told: u64,
@@ -252,6 +309,14 @@ impl Reading {
     fn item(&mut self, line: Line) -> Option<Item> {
         let (number, invalid) = match line {
             Line::Whole { bytes, .. } if bytes.trim_ascii().is_empty() => return None,
+            Line::Whole { number, bytes } if self.raw.is_some() => {
+                let topic = self.raw.clone()?;
+                let record = Record {
+                    offset: number - 1,
+                    ..Record::new(topic, bytes)
+                };
+                return Some(self.give(number, Ok(Arc::new(record))));
+            }
             Line::Whole { number, bytes } => match line::decode(&bytes, number - 1) {
                 Ok(record) => return Some(self.give(number, Ok(Arc::new(record)))),
                 Err(error) => {
@@ -297,5 +362,67 @@ impl Reading {
             redelivered: 0,
             content,
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn demand(paused: &HashSet<PartitionKey>) -> Demand<'_> {
+        Demand {
+            records: 2,
+            bytes: usize::MAX,
+            paused,
+        }
+    }
+
+    async fn two(source: &mut FileSource) -> Vec<AckToken> {
+        let paused = HashSet::new();
+        match source.pull(demand(&paused)).await {
+            Ok(Pulled::Batch(batch)) => batch.items.iter().map(|item| item.token).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Else all of it would be done again by the next run, and nobody would know.
+    #[tokio::test]
+    async fn where_a_checkpoint_has_no_room_no_more_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, note) = (folder.path().join("in"), folder.path().join("note"));
+        std::fs::write(&file, "{\"topic\":\"t\"}\n".repeat(6)).expect("is written");
+        let url = AdapterUrl::File(FileUrl {
+            checkpoint: Some(note.clone()),
+            ..FileUrl::new(&file)
+        });
+        let paused = HashSet::new();
+        let mut source = FileSource::open(&url, None).expect("opens");
+        let (first, second) = (two(&mut source).await, two(&mut source).await);
+        let full = File::options().write(true).open("/dev/full");
+        let noting = source.noting.as_mut().expect("it has a checkpoint");
+        let room = noting.checkpoint.write_to(full.expect("is there"));
+        let error = source.ack(&first).await.expect_err("there is no room");
+        assert!(error.is_retryable(), "{error}");
+        let error = source
+            .pull(demand(&paused))
+            .await
+            .expect_err("nor is there");
+        assert!(error.to_string().contains("No space left"), "{error}");
+        source.recover().await.expect_err("nor later");
+        source.close().await.expect_err("nor at the end");
+        let noting = source.noting.as_mut().expect("it has a checkpoint");
+        noting.checkpoint.write_to(room);
+        assert!(source.recover().await.expect("there is room"));
+        two(&mut source).await;
+        source.ack(&second).await.expect("is noted");
+        source.close().await.expect("is noted");
+        let mut source = FileSource::open(&url, None).expect("opens");
+        assert_eq!(two(&mut source).await.len(), 2);
+        assert!(matches!(
+            source.pull(demand(&paused)).await,
+            Ok(Pulled::End)
+        ));
     }
 }
