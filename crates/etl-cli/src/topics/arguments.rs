@@ -46,7 +46,8 @@ pub struct TopicsOptions {
 
 const SEND_HELP: &str = "\
 Records are record lines, as `etl run --help` describes them. A line that is none is reported with
-its number, the others are sent, and the exit code is 1.
+its number, the others are sent, and the exit code is 1. Empty lines are left out. Where the
+place fails, it is said up to which line everything is there.
 
 Examples:
   etl send --to embedded:data --create < records.ndjson
@@ -70,7 +71,7 @@ pub struct SendOptions {
     #[arg(long, value_name = "TOPIC", required_if_eq("raw", "true"))]
     pub topic: Option<String>,
 
-    /// Take each line as it is for the value of a record
+    /// Take each line, byte for byte, for the value of a record
     #[arg(long)]
     pub raw: bool,
 

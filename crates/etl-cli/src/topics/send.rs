@@ -10,19 +10,36 @@ use serde_json::json;
 
 use super::{SendOptions, block_on, connect};
 use crate::exit::Exit;
-use crate::output::{counted, tell};
+use crate::output::{counted, grouped, tell};
 
 /// Records between two confirmations.
 const BATCH: usize = 1_000;
 
 /// Runs the command.
 pub fn send(options: &SendOptions) -> Result<(), Exit> {
-    let (sent, failed) = block_on(send_all(options))?;
+    let mut done = Sent::default();
+    let ended = block_on(send_all(options, &mut done));
+    let Sent {
+        sent,
+        failed,
+        lines,
+    } = done;
+    let is_whole = ended.is_ok();
     if options.json {
-        tell!("{}", json!({ "sent": sent, "failed": failed }));
-    } else {
+        let said = json!({ "sent": sent, "failed": failed, "lines": lines, "complete": is_whole });
+        tell!("{said}");
+    } else if is_whole {
         tell!("{} sent to {}", counted(sent, "record"), options.to);
+    } else if lines > 0 {
+        // Who has to send the rest must know where it begins.
+        tell!(
+            "{} sent to {} before it failed, up to line {}; what came after that may be there or not",
+            counted(sent, "record"),
+            options.to,
+            grouped(lines)
+        );
     }
+    ended?;
     if failed > 0 {
         return Err(Exit::failed(format_args!(
             "{} not sent",
@@ -32,8 +49,20 @@ pub fn send(options: &SendOptions) -> Result<(), Exit> {
     Ok(())
 }
 
-async fn send_all(options: &SendOptions) -> Result<(u64, u64), Exit> {
-    let mut source = FileSource::open(&options.from, None)?;
+/// How much of the input has been dealt with.
+#[derive(Default)]
+struct Sent {
+    sent: u64,
+    failed: u64,
+    /// Lines of the input up to which everything has been.
+    lines: u64,
+}
+
+async fn send_all(options: &SendOptions, done: &mut Sent) -> Result<(), Exit> {
+    let mut source = match &options.topic {
+        Some(topic) if options.raw => FileSource::open_raw(&options.from, topic, None)?,
+        _ => FileSource::open(&options.from, None)?,
+    };
     let broker = connect(&options.to, options.create).await?;
     let mut sink = broker.sink().await?;
     let paused = HashSet::new();
@@ -42,9 +71,12 @@ async fn send_all(options: &SendOptions) -> Result<(u64, u64), Exit> {
         bytes: 64 << 20,
         paused: &paused,
     };
-    let (mut sent, mut failed) = (0, 0);
     while let Pulled::Batch(batch) = source.pull(demand).await? {
         let mut outputs = Vec::new();
+        let lines = batch
+            .items
+            .last()
+            .map_or(done.lines, |item| item.position + 1);
         for item in batch.items {
             match record(options, item.content) {
                 Ok(record) => outputs.push(Output {
@@ -56,13 +88,14 @@ async fn send_all(options: &SendOptions) -> Result<(u64, u64), Exit> {
                     },
                 }),
                 Err(invalid) => {
-                    failed += 1;
+                    done.failed += 1;
                     tell!("etl: {}: {}", invalid.place, invalid.message);
                 }
             }
         }
         let count = outputs.len() as u64;
         if count == 0 {
+            done.lines = lines;
             continue;
         }
         let positions: Vec<u64> = outputs
@@ -75,11 +108,12 @@ async fn send_all(options: &SendOptions) -> Result<(u64, u64), Exit> {
             let line = positions.get(*index).map_or(0, |position| position + 1);
             tell!("etl: line {line}: it was refused: {reason}");
         }
-        failed += refused.len() as u64;
-        sent += count - refused.len() as u64;
+        done.failed += refused.len() as u64;
+        done.sent += count - refused.len() as u64;
+        done.lines = lines;
     }
     sink.finish().await?;
-    Ok((sent, failed))
+    Ok(())
 }
 
 fn record(
@@ -87,31 +121,10 @@ fn record(
     content: Result<Arc<Record>, InvalidRecord>,
 ) -> Result<Arc<Record>, InvalidRecord> {
     match (&options.topic, content) {
-        // The line is not asked to be a record: decoded or not, it stands in the file as it is.
-        (Some(topic), content) if options.raw => raw(topic, content),
         (Some(topic), Ok(record)) => Ok(Arc::new(Record {
             topic: topic.as_str().into(),
             ..Arc::unwrap_or_clone(record)
         })),
         (_, content) => content,
-    }
-}
-
-fn raw(
-    topic: &str,
-    content: Result<Arc<Record>, InvalidRecord>,
-) -> Result<Arc<Record>, InvalidRecord> {
-    match content {
-        Err(invalid) if invalid.length == invalid.bytes.len() as u64 => {
-            Ok(Arc::new(Record::new(topic, invalid.bytes)))
-        }
-        Err(too_long) => Err(too_long),
-        // A line that happens to be a record is a value too.
-        Ok(record) => {
-            let mut line = Vec::new();
-            etl_broker_adapter::line::encode(&record, &mut line);
-            line.pop();
-            Ok(Arc::new(Record::new(topic, line)))
-        }
     }
 }

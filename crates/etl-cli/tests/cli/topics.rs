@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
-use std::process::Child;
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::Desk;
+use crate::support::{Desk, said};
 
 /// Fails on every record whose value begins with `b`, in words that name the module.
 const PICKY: &str = r#"(module
@@ -139,7 +139,7 @@ fn lines_that_are_none_are_named_and_the_others_sent() {
     assert_eq!(said.stdout, "");
     desk.etl_with_input(
         &["send", "--to", "embedded:data", "--topic", "logs", "--raw"],
-        b"any text\n{\"a\":1}\n",
+        b"any text\n{\"a\":1}\n\n{\"topic\": \"a record\",  \"value\":1}\n",
     )
     .ends_with(0);
     let logs = objects(
@@ -150,6 +150,15 @@ fn lines_that_are_none_are_named_and_the_others_sent() {
     );
     assert_eq!(logs[0]["value_base64"], "YW55IHRleHQ=");
     assert_eq!(logs[1]["value"], json!({"a": 1}));
+    // A line that happens to be a record is a value too, as it stands there.
+    let whole = logs[2]["value"].to_string();
+    assert_eq!(
+        (logs.len(), &*whole),
+        (3, r#"{"topic":"a record","value":1}"#)
+    );
+    let printed = desk.etl(&["tail", "embedded:data", "logs", "--from", "-1"]);
+    let as_it_is = r#""value":{"topic": "a record",  "value":1}"#;
+    assert!(printed.stdout.contains(as_it_is), "{}", printed.stdout);
 }
 
 /// A second process is told who has the folder, and the first goes on.
@@ -391,17 +400,6 @@ impl Drop for Killed {
     }
 }
 
-fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < until, "it does not come");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn tail_follows_a_folder_that_others_write_to() {
     let desk = desk();
@@ -423,13 +421,80 @@ fn tail_follows_a_folder_that_others_write_to() {
     for _ in 0..2 {
         assert!(line().starts_with("{\"topic\":\"in\""));
     }
-    // It may be looking just then.
-    wait_for(|| {
-        let said = desk.etl_with_input(&["send", "--to", "embedded:data"], lines(3).as_bytes());
-        (said.code == Some(0)).then_some(())
-    });
+    // Whenever it looks, who writes is not refused for it.
     for _ in 0..3 {
+        desk.etl_with_input(&["send", "--to", "embedded:data"], lines(1).as_bytes())
+            .ends_with(0);
         assert!(line().starts_with("{\"topic\":\"in\""));
     }
     assert!(follower.wait().expect("ends").success());
+}
+
+/// What follows has the folder only while it reads it, and not while it waits for its own reader.
+#[test]
+fn tail_that_cannot_go_on_keeps_nobody_out() {
+    let desk = desk();
+    let send = ["send", "--to", "embedded:data", "--create"];
+    desk.etl_with_input(&send, lines(20_000).as_bytes())
+        .ends_with(0);
+    let mut follower = desk
+        .command(&["tail", "embedded:data", "in", "--follow"])
+        .spawn()
+        .map(Killed)
+        .expect("etl starts");
+    // It has begun, and the pipe takes no more than a part of it.
+    let mut first = [0];
+    let stdout = follower.0.stdout.as_mut().expect("a pipe");
+    std::io::Read::read_exact(stdout, &mut first).expect("it prints");
+    desk.etl_with_input(&send, lines(1).as_bytes()).ends_with(0);
+    desk.etl(&["topics", "embedded:data"]).ends_with(0);
+    assert!(follower.0.try_wait().expect("is known").is_none());
+}
+
+/// No file may grow beyond a megabyte, as if the disk ended there: who writes says so and ends, and what was confirmed is there.
+#[test]
+fn a_folder_that_cannot_grow() {
+    let desk = desk();
+    let limited = |arguments: &str, input: &str| {
+        desk.put("input", input);
+        let etl = env!("CARGO_BIN_EXE_etl");
+        let script = format!("trap '' XFSZ; ulimit -f 2048; exec {etl} {arguments} < input");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script]).current_dir(desk.path(""));
+        command.env_clear().stdin(Stdio::null());
+        said(command.output().expect("sh starts"))
+    };
+    let sent = limited("send --to embedded:data --create", &lines(40_000))
+        .ends_with(1)
+        .complains(&[
+            "etl: cannot write embedded:data: File too large",
+            "What was confirmed is safe: make room and start again",
+        ]);
+    let said_lines = sent
+        .stderr
+        .split("up to line ")
+        .nth(1)
+        .expect("says how far");
+    let digits: String = said_lines.chars().take_while(|c| *c != ';').collect();
+    let lines_sent: usize = digits.replace(',', "").parse().expect("a number");
+    assert!((1..40_000).contains(&lines_sent), "{lines_sent}");
+    // It can be looked into as it is.
+    let numbers = |text: &str| {
+        let number = |record: Value| record["value"].as_u64().expect("a number");
+        let mut numbers: Vec<u64> = objects(text).into_iter().map(number).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let held = limited("tail embedded:data in", "").ends_with(0).stdout;
+    let held = numbers(&held);
+    assert!(held.len() >= lines_sent, "{lines_sent}");
+    assert!(held.iter().copied().eq(0..held.len() as u64));
+    // A run that goes from topic to topic there ends in the same way, and once there is room goes on where it was.
+    let run = WITHIN.join(" ") + " --json";
+    limited(&run, "")
+        .ends_with(1)
+        .complains(&["File too large"]);
+    desk.etl(&WITHIN).ends_with(0);
+    let out = desk.etl(&["tail", "embedded:data", "out.in"]).ends_with(0);
+    assert_eq!(numbers(&out.stdout), held);
 }
