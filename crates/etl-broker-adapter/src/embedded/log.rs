@@ -146,7 +146,7 @@ impl Log {
             identity: 0,
             version: watch::Sender::new(0),
             consumers: Mutex::default(),
-            swept: AtomicI64::new(0),
+            swept: AtomicI64::new(now_ms()),
         }
     }
 
