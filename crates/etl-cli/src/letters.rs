@@ -132,7 +132,6 @@ pub struct Ways<'a> {
 pub async fn send_back(
     selection: &Selection<'_>,
     most: u32,
-    topic: &str,
     ways: Ways<'_>,
     done: &mut Done,
     mut on_refused: impl FnMut(&str),
@@ -142,8 +141,6 @@ pub async fn send_back(
         back,
         parking,
     } = ways;
-    // Who asks for what was parked wants it to go back, however often it did.
-    let is_parked = topic.ends_with(PARKED);
     // What is sent back may fail again at once and come to the same topic: that is for the next time.
     let mut left = done.selected;
     while left > 0
@@ -157,8 +154,10 @@ pub async fn send_back(
             }
             left -= 1;
             let attempts = attempts(letter);
+            // Who asks for what was parked wants it to go back, however often it did.
+            let is_parked = letter.topic.ends_with(PARKED);
             let (record, way) = match attempts >= most && !is_parked {
-                true => (parked_letter(letter, topic), &mut too_often),
+                true => (parked_letter(letter), &mut too_often),
                 false => match original(letter, attempts + 1) {
                     Some(record) => (record, &mut again),
                     None => continue,
@@ -256,9 +255,9 @@ pub fn original(letter: &Record, attempts: u32) -> Option<Record> {
 }
 
 /// The letter as it is, out of the way.
-fn parked_letter(letter: &Record, topic: &str) -> Record {
+fn parked_letter(letter: &Record) -> Record {
     Record {
-        topic: format!("{topic}{PARKED}").into(),
+        topic: format!("{}{PARKED}", letter.topic).into(),
         ..letter.clone()
     }
 }

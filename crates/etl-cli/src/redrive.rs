@@ -36,7 +36,7 @@ pub struct RedriveOptions {
     #[arg(long, value_name = "URL")]
     pub from: AdapterUrl,
 
-    /// Their topic
+    /// Their topic; * stands for anything
     #[arg(long, value_name = "TOPIC")]
     pub topic: String,
 
@@ -91,14 +91,9 @@ pub fn redrive(options: &RedriveOptions) -> Result<(), Exit> {
                 back: &mut *back,
                 parking: &mut *broker.sink_beside().await?,
             };
-            send_back(
-                &selection,
-                options.attempts,
-                &options.topic,
-                ways,
-                &mut done,
-                |reason| tell!("etl: one was refused: {reason}"),
-            )
+            send_back(&selection, options.attempts, ways, &mut done, |reason| {
+                tell!("etl: one was refused: {reason}");
+            })
             .await?;
         }
         Ok(done)
@@ -147,6 +142,13 @@ fn say(options: &RedriveOptions, done: &Done) -> Result<(), Exit> {
         out.push_str(&format!(
             ", and {} that you did not ask for",
             grouped(done.others)
+        ));
+    }
+    if done.selected + done.others == 0 {
+        // A slip in the name looks the same.
+        out.push_str(&format!(
+            "; `etl topics '{}'` says which there are",
+            options.from
         ));
     }
     out.push('\n');

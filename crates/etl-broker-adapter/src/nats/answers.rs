@@ -21,18 +21,24 @@ pub(super) struct Answers {
     messages: Subscriber,
     /// The number of the next publication.
     next: u64,
-    /// Those that are waited for, from the oldest on, with what the caller calls them; `None`: answered, behind one that is not.
-    open: VecDeque<Option<usize>>,
+    /// Those that are waited for, from the oldest on; `None`: answered, behind one that is not.
+    open: VecDeque<Option<Sent>>,
     unanswered: usize,
+}
+
+/// A publication on its way.
+pub(super) struct Sent {
+    /// What the caller calls it.
+    pub(super) name: usize,
+    pub(super) subject: Subject,
 }
 
 /// What became of one publication.
 pub(super) enum Answer {
     Stored,
-    /// With what the caller calls it.
-    Refused(usize, jetstream::Error),
+    Refused(Sent, jetstream::Error),
     /// No stream holds its subject.
-    Nobody,
+    Nobody(Sent),
 }
 
 /// Why there is no answer.
@@ -81,6 +87,10 @@ impl Answers {
         name: usize,
         (subject, headers, payload): (Subject, HeaderMap, Bytes),
     ) -> Result<(), Silence> {
+        let sent = Sent {
+            name,
+            subject: subject.clone(),
+        };
         let message = async_nats::message::OutboundMessage {
             subject,
             reply: Some(Subject::from(format!("{}.{}", self.inbox, self.next))),
@@ -88,7 +98,7 @@ impl Answers {
             headers: Some(headers),
         };
         self.next += 1;
-        self.open.push_back(Some(name));
+        self.open.push_back(Some(sent));
         self.unanswered += 1;
         match timeout(TIMEOUT, connection.client.publish_message(message)).await {
             Ok(Ok(())) => Ok(()),
@@ -108,36 +118,36 @@ impl Answers {
                 }
             };
             let message = message.ok_or(Silence::Ended)?;
-            if let Some(name) = self.answered(&message.subject) {
-                return Ok(of(name, &message));
+            if let Some(sent) = self.answered(&message.subject) {
+                return Ok(of(sent, &message));
             }
         }
     }
 
     /// Takes one off the list. `None`: it is not on it; somebody writes to a subject that is not theirs.
-    fn answered(&mut self, subject: &str) -> Option<usize> {
+    fn answered(&mut self, subject: &str) -> Option<Sent> {
         let number: u64 = subject.rsplit('.').next()?.parse().ok()?;
         let first = self.next - self.open.len() as u64;
         let place = usize::try_from(number.checked_sub(first)?).ok()?;
-        let name = self.open.get_mut(place)?.take()?;
+        let sent = self.open.get_mut(place)?.take()?;
         self.unanswered -= 1;
         while self.open.front().is_some_and(Option::is_none) {
             self.open.pop_front();
         }
-        Some(name)
+        Some(sent)
     }
 }
 
-fn of(name: usize, message: &Message) -> Answer {
+fn of(sent: Sent, message: &Message) -> Answer {
     if message.status == Some(StatusCode::NO_RESPONDERS) {
-        return Answer::Nobody;
+        return Answer::Nobody(sent);
     }
     match serde_json::from_slice(&message.payload) {
         Ok(Said {
             error: Some(error), ..
-        }) => Answer::Refused(name, error),
+        }) => Answer::Refused(sent, error),
         Ok(Said { seq: Some(_), .. }) => Answer::Stored,
         // Whoever said this is no stream.
-        Ok(Said { seq: None, .. }) | Err(_) => Answer::Nobody,
+        Ok(Said { seq: None, .. }) | Err(_) => Answer::Nobody(sent),
     }
 }

@@ -1,7 +1,9 @@
 //! What tools ask of a server: which subjects there are, what is in a stream, take that out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::pull::{Config as PullConfig, Stream as Messages};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
 use async_nats::jetstream::stream::{Config as StreamConfig, Info, Stream};
@@ -93,7 +95,7 @@ impl NatsBroker {
             deliver_policy,
             ack_policy: AckPolicy::None,
             memory_storage: true,
-            inactive_threshold: std::time::Duration::from_secs(60),
+            inactive_threshold: Duration::from_secs(60),
             filter_subject: if filters.len() == 1 {
                 filters.remove(0)
             } else {
@@ -110,10 +112,12 @@ impl NatsBroker {
             .await
             .map_err(|error| failed(&error))?;
         let is_empty = consumer.cached_info().num_pending == 0;
+        let name = consumer.cached_info().name.clone();
         let messages = consumer.messages().await.map_err(|error| failed(&error))?;
         Ok(NatsTail {
             url: self.url.clone(),
             stream,
+            consumer: name,
             messages,
             topics,
             follow,
@@ -242,6 +246,7 @@ impl Broker for NatsBroker {
 struct NatsTail {
     url: NatsUrl,
     stream: Stream,
+    consumer: String,
     messages: Messages,
     topics: TopicPatterns,
     follow: bool,
@@ -249,12 +254,58 @@ struct NatsTail {
     at_the_end: bool,
 }
 
+/// How long nothing comes before it is asked whether there is anything: what there was may have been taken out.
+const QUIET: Duration = Duration::from_secs(2);
+
 impl NatsTail {
-    fn take(
-        &mut self,
-        message: &async_nats::jetstream::Message,
-        items: &mut Vec<Item>,
-    ) -> Result<u64, AdapterError> {
+    /// Waits for the next message; `None`: there is none any more.
+    async fn next(&mut self) -> Result<Option<Message>, AdapterError> {
+        loop {
+            let next = if self.follow {
+                Some(self.messages.next().await)
+            } else {
+                let waited = tokio::time::timeout(QUIET, self.messages.next()).await;
+                waited.ok()
+            };
+            let next = match next {
+                Some(next) => next,
+                None => {
+                    let info = self.stream.consumer_info(&self.consumer).await;
+                    let info =
+                        info.map_err(|error| stream::unanswered(&self.url, "the end", &error))?;
+                    if info.num_pending > 0 {
+                        continue;
+                    }
+                    // What was sent before that answer has come before it.
+                    match self.messages.next().now_or_never() {
+                        Some(next) => next,
+                        None => return Ok(None),
+                    }
+                }
+            };
+            return self.message(next).map(Some);
+        }
+    }
+
+    fn message<E: std::error::Error + 'static>(
+        &self,
+        next: Option<Result<Message, E>>,
+    ) -> Result<Message, AdapterError> {
+        match next {
+            Some(Ok(message)) => Ok(message),
+            Some(Err(error)) => Err(stream::unanswered(
+                &self.url,
+                "the stream's records",
+                &error,
+            )),
+            None => Err(AdapterError::new(
+                AdapterErrorKind::Unavailable,
+                format!("{}: the connection to the server ended", self.url),
+            )),
+        }
+    }
+
+    fn take(&mut self, message: &Message, items: &mut Vec<Item>) -> Result<u64, AdapterError> {
         let info = message.info().map_err(|error| {
             AdapterError::new(AdapterErrorKind::Corrupt, format!("{}: {error}", self.url))
         })?;
@@ -297,32 +348,21 @@ impl Source for NatsTail {
                 if self.at_the_end {
                     break;
                 }
-                let next = if batch.items.is_empty() {
-                    self.messages.next().await
+                let message = if batch.items.is_empty() {
+                    match self.next().await? {
+                        Some(message) => message,
+                        None => {
+                            self.at_the_end = true;
+                            break;
+                        }
+                    }
                 } else {
                     match self.messages.next().now_or_never() {
-                        Some(next) => next,
+                        Some(next) => self.message(next)?,
                         None => break,
                     }
                 };
-                match next {
-                    Some(Ok(message)) => {
-                        batch.bytes_read += self.take(&message, &mut batch.items)?;
-                    }
-                    Some(Err(error)) => {
-                        return Err(stream::unanswered(
-                            &self.url,
-                            "the stream's records",
-                            &error,
-                        ));
-                    }
-                    None => {
-                        return Err(AdapterError::new(
-                            AdapterErrorKind::Unavailable,
-                            format!("{}: the connection to the server ended", self.url),
-                        ));
-                    }
-                }
+                batch.bytes_read += self.take(&message, &mut batch.items)?;
             }
             if batch.items.is_empty() && self.at_the_end {
                 return Ok(Pulled::End);

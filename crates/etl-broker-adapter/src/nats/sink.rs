@@ -193,10 +193,19 @@ impl NatsSink {
         };
         match link.answers.next().await {
             Ok(Answer::Stored) => Ok(()),
-            Ok(Answer::Nobody) => Err(self.nobody().await),
-            Ok(Answer::Refused(index, error)) if is_of_the_record(error.error_code()) => {
-                let reason = format!("the server refuses it: {error}");
-                self.refused.push(Refused { index, reason });
+            Ok(Answer::Nobody(sent)) => {
+                let reason = self.nobody(&sent.subject).await?;
+                self.refused.push(Refused {
+                    index: sent.name,
+                    reason,
+                });
+                Ok(())
+            }
+            Ok(Answer::Refused(sent, error)) if is_of_the_record(error.error_code()) => {
+                self.refused.push(Refused {
+                    index: sent.name,
+                    reason: format!("the server refuses it: {error}"),
+                });
                 Ok(())
             }
             Ok(Answer::Refused(_, error)) => Err(stream::refused(&self.url, &error)),
@@ -204,21 +213,24 @@ impl NatsSink {
         }
     }
 
-    /// No stream took a record: because the one of the URL is gone, because JetStream is starting, or because there never was one.
-    async fn nobody(&self) -> AdapterError {
+    /// No stream took a record: because the one of the URL is gone, because JetStream is starting; or, where the URL names none, because none holds its
+    /// subject, which is for ever and of this record alone.
+    async fn nobody(&self, subject: &str) -> Result<String, AdapterError> {
         let Some(link) = &self.link else {
-            return ended(&self.url);
+            return Err(ended(&self.url));
         };
-        match stream::stream(&link.connection, &self.url, false).await {
-            Err(error) => error,
-            Ok(_) => AdapterError::new(
-                AdapterErrorKind::Unavailable,
-                format!(
-                    "{}: the server did not store a record, though its stream is there",
-                    self.url
-                ),
-            ),
+        if link.subjects.is_some() {
+            stream::stream(&link.connection, &self.url, false).await?;
+        } else if !stream::is_held(&link.connection, &self.url, subject).await? {
+            return Ok(format!("no stream holds the subject `{subject}`"));
         }
+        Err(AdapterError::new(
+            AdapterErrorKind::Unavailable,
+            format!(
+                "{}: the server did not store a record, though its stream is there",
+                self.url
+            ),
+        ))
     }
 }
 

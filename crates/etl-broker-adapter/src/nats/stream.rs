@@ -87,6 +87,19 @@ async fn by_subject(
     })
 }
 
+/// Whether any stream holds a subject.
+pub(super) async fn is_held(
+    connection: &Connection,
+    url: &NatsUrl,
+    subject: &str,
+) -> Result<bool, AdapterError> {
+    match by_subject(connection, url, subject).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == AdapterErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes the stream, with the subjects that the URL says.
 async fn create(
     connection: &Connection,

@@ -190,7 +190,7 @@ impl Delivery {
                 AdapterError::new(
                     AdapterErrorKind::Unsupported,
                     format!(
-                        "a dead letter for topic {} was refused twice, the second time without its value: {reason}",
+                        "a dead letter for topic {} was refused twice, the second time without its value: {reason}. Put dead letters elsewhere (--dead-letters), or on a topic that is taken there (`topic` under `dead_letter`)",
                         output.record.topic
                     ),
                 )

@@ -29,6 +29,12 @@ pub async fn sink(text: &str) -> NatsSink {
     sink.unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// One that makes no stream.
+pub async fn sink_as_is(text: &str) -> NatsSink {
+    let sink = NatsSink::open(url(text), "test", false).await;
+    sink.unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// Records as outputs of a source, at positions from `first` on.
 pub fn outputs(first: u64, records: impl IntoIterator<Item = Record>) -> Arc<[Output]> {
     let outputs = records

@@ -1,7 +1,8 @@
 //! What is wrong is said, with what to do about it.
 
 use etl_broker_adapter::nats::{NatsSink, NatsSource};
-use etl_broker_adapter::{AdapterError, AdapterErrorKind};
+use etl_broker_adapter::{AdapterError, AdapterErrorKind, Sink};
+use etl_orchestrator::Record;
 
 use crate::desk::{self, url};
 use crate::nats_server::NatsServer;
@@ -119,6 +120,32 @@ async fn a_stream_that_is_missing() {
         AdapterErrorKind::Io,
         &["the stream `TWO` cannot be made", "overlap"],
     );
+}
+
+/// A URL without a stream writes to whichever holds a record's subject. One that none holds is refused alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_that_no_stream_holds() {
+    let Some(server) = NatsServer::start("a subject in no NATS stream") else {
+        return;
+    };
+    let all = server.url("ORDERS?subject=orders.>");
+    desk::source(&all).await;
+    let mut sink = desk::sink_as_is(&server.url("")).await;
+    let strange = Record::new("nowhere", "?");
+    let mut records: Vec<Record> = desk::numbered(0..4).collect();
+    records.insert(2, strange);
+    sink.write(desk::outputs(0, records))
+        .await
+        .expect("written");
+    let refused = sink.confirm().await.expect("the others are there");
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].index, 2);
+    let reason = &refused[0].reason;
+    assert!(
+        reason.contains("no stream holds the subject `nowhere`"),
+        "{reason}"
+    );
+    desk::all_once(&desk::contents(&all, 4).await, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etl_broker_adapter::embedded::{Append, Log, OpenOptions};
-use etl_broker_adapter::{Ended, RunUrls, Runner, RunnerOptions, Sink, Source, open};
+use etl_broker_adapter::nats::NatsBroker;
+use etl_broker_adapter::{Broker, Ended, From, RunUrls, Runner, RunnerOptions, Sink, Source, open};
 use etl_orchestrator::Record;
 
 use crate::desk::{self, LONG, Worker, numbered, outputs, pull, pull_within, record};
@@ -366,4 +367,28 @@ async fn a_folder_that_is_made_again_repeats_no_message_ids() {
     }
     let records = desk::contents(&to, 20).await;
     desk::all_once(&records, 20);
+}
+
+/// Somebody takes out what is being looked at: the end comes all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_ends_where_what_was_there_is_gone() {
+    let Some(server) = NatsServer::start("a tail of a NATS stream that is purged") else {
+        return;
+    };
+    let url = server.url("GONE?subject=orders.>");
+    desk::write(&url, numbered(0..5_000)).await;
+    let broker = NatsBroker::open(desk::url(&url), false).await;
+    let broker = broker.expect("opens");
+    let mut tail = broker
+        .tail(&[], From::Beginning, false)
+        .await
+        .expect("opens");
+    pull(&mut *tail, 10).await;
+    let client = async_nats::connect(server.address()).await;
+    let jetstream = async_nats::jetstream::new(client.expect("a connection"));
+    let stream = jetstream.get_stream("GONE").await.expect("it is there");
+    stream.purge().await.expect("purged");
+    let rest = tokio::time::timeout(LONG, etl_broker_adapter::testing::pull_rest_now(&mut *tail));
+    let rest = rest.await.expect("it ends").len();
+    assert!(rest < 4_990, "{rest}");
 }

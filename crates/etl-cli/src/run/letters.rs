@@ -176,14 +176,9 @@ impl DeadLetters for Letters {
                     back: &mut *source.sink().await?,
                     parking: &mut *broker.sink_beside().await?,
                 };
-                letters::send_back(
-                    &selection,
-                    attempts,
-                    wanted.topic,
-                    ways,
-                    &mut done,
-                    |reason| tracing::warn!(topic = wanted.topic, reason, "one was refused"),
-                )
+                letters::send_back(&selection, attempts, ways, &mut done, |reason| {
+                    tracing::warn!(topic = wanted.topic, reason, "one was refused");
+                })
                 .await?;
             }
             Ok(done)
