@@ -20,7 +20,7 @@ pub fn encoded_len<R: RecordFields>(records: &[R]) -> Result<usize, EncodeError>
     let mut previous = None;
     for record in records {
         let topic = record.topic();
-        if previous != Some(topic) {
+        if !previous.is_some_and(|previous| same(previous, topic)) {
             total = total.saturating_add(topic.len() as u64);
             previous = Some(topic);
         }
@@ -36,6 +36,12 @@ pub fn encoded_len<R: RecordFields>(records: &[R]) -> Result<usize, EncodeError>
         Ok(total) => Ok(total as usize),
         Err(_) => Err(EncodeError::TooLarge),
     }
+}
+
+/// Whether two topics are the same. Records of one source mostly share the very text, which is quicker to see than that it is equal.
+#[inline]
+fn same(left: &str, right: &str) -> bool {
+    core::ptr::eq(left, right) || left == right
 }
 
 /// Writes the frame of these records into `out` and answers its length; `out` may be longer.
@@ -66,7 +72,7 @@ pub fn encode<R: RecordFields>(records: &[R], out: &mut [u8]) -> Result<usize, E
     for (record, entry) in records.iter().zip(entries) {
         let topic = record.topic();
         let topic_at = match previous {
-            Some((same, offset)) if same == topic => offset,
+            Some((previous, offset)) if same(previous, topic) => offset,
             _ => cursor.put(topic.as_bytes())?,
         };
         previous = Some((topic, topic_at));

@@ -48,24 +48,26 @@ pub fn one_of(pipelines: usize) -> String {
 
 /// So many records with values of so many bytes, which are no JSON where they are short.
 pub fn records_of(count: usize, bytes: usize) -> Vec<Arc<Record>> {
+    let topic: Arc<str> = TOPIC.into();
     let record = |number: usize| {
         let mut value = value(number);
         value.resize(bytes, b' ');
         Arc::new(Record {
             offset: number as u64,
-            ..Record::new(TOPIC, value)
+            ..Record::new(topic.clone(), value)
         })
     };
     (0..count).map(record).collect()
 }
 
-/// So many records, no two alike.
+/// So many records, no two alike but in their topic, which they share as those of an adapter do.
 pub fn records(count: usize) -> Vec<Arc<Record>> {
+    let topic: Arc<str> = TOPIC.into();
     let record = |number: usize| {
         Arc::new(Record {
             offset: number as u64,
             timestamp: Some(1_517_443_200_000),
-            ..Record::new(TOPIC, value(number))
+            ..Record::new(topic.clone(), value(number))
         })
     };
     (0..count).map(record).collect()
