@@ -106,12 +106,14 @@ impl Together {
     /// Answers for how many records.
     fn take(&mut self, core: &mut Core, replies: &mut Vec<Reply>, told: &mut Told) -> usize {
         let mut through = 0;
-        for (view, reply) in self.views.iter_mut().zip(&mut *replies) {
+        let mut answers = replies.drain(..);
+        let mut first_other = None;
+        for (view, reply) in self.views.iter_mut().zip(answers.by_ref()) {
             let scratch = self.looked_at.then_some(through.min(MAX_SCRATCHES) as u32);
             let changed = match reply {
                 Reply::Keep => false,
                 Reply::Value(value) => {
-                    let replaced = view.replace_value(std::mem::take(value));
+                    let replaced = view.replace_value(value);
                     if let Some(replaced) = &replaced
                         && self.looked_at
                     {
@@ -123,7 +125,7 @@ impl Together {
                 }
                 Reply::Change(delta) if !delta.emits() => {
                     let before = scratch.map(|_| view.value().clone()).unwrap_or_default();
-                    match view.apply_all(std::mem::take(delta).into_changes()) {
+                    match view.apply_all(delta.into_changes()) {
                         Ok((changed, touched)) => {
                             if changed {
                                 core.conditions.changed(scratch, &before, view, touched);
@@ -132,12 +134,15 @@ impl Together {
                         }
                         Err(error) => {
                             let error = TransformError::new(FailureKind::InvalidOutput, error.0);
-                            *reply = Reply::Fail(error);
+                            first_other = Some(Reply::Fail(error));
                             break;
                         }
                     }
                 }
-                _ => break,
+                other => {
+                    first_other = Some(other);
+                    break;
+                }
             };
             if changed {
                 told.changed += 1;
@@ -146,10 +151,9 @@ impl Together {
             }
             through += 1;
         }
-        if through == replies.len() {
-            replies.clear();
-        } else {
-            replies.drain(..through);
+        if first_other.is_some() {
+            let others = first_other.into_iter().chain(answers).collect();
+            *replies = others;
         }
         through
     }
