@@ -88,6 +88,12 @@ impl Delta {
     }
 }
 
+impl From<Vec<Change>> for Delta {
+    fn from(changes: Vec<Change>) -> Self {
+        Self(changes)
+    }
+}
+
 impl FromIterator<Change> for Delta {
     fn from_iter<I: IntoIterator<Item = Change>>(changes: I) -> Self {
         Self(changes.into_iter().collect())

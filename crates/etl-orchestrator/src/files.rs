@@ -20,9 +20,10 @@ use etl_pool::{
     CallError, InstanceOptions, Module, ModuleSource, Pool, PoolErrorKind, PoolOptions, Settings,
     Shelves, Template, Verdicts,
 };
+use smallvec::SmallVec;
 
 use crate::canary::Home;
-use crate::delta::{Change, NewRecord};
+use crate::delta::{Change, Delta, NewRecord};
 use crate::failure::{FailureKind, TransformError};
 use crate::instances::{self, Instances};
 use crate::lane::LaneContext;
@@ -372,7 +373,18 @@ impl Transform for Pooled {
             Ok(verdicts) => match verdicts.into_value() {
                 Ok(value) => replies.push(Reply::Value(value)),
                 Err(verdicts) => {
-                    replies.extend((0..records.len()).map(|index| self.reply(&verdicts, index)));
+                    let mut names = Names::default();
+                    replies.resize_with(records.len(), || Reply::Keep);
+                    for (index, reply) in replies.iter_mut().enumerate() {
+                        match verdicts.get(index) {
+                            // Made where it stays: what is moved as soon as it is made takes twice as long.
+                            Ok(Verdict::SetValue(value)) => {
+                                *reply = Reply::Value(verdicts.bytes(value));
+                            }
+                            Ok(Verdict::Keep) => {}
+                            other => *reply = self.reply(&verdicts, other, &mut names),
+                        }
+                    }
                 }
             },
             Err(error) => {
@@ -406,14 +418,20 @@ impl Transform for Pooled {
 }
 
 impl Pooled {
-    #[inline]
-    fn reply(&self, verdicts: &Verdicts, index: usize) -> Reply {
-        match verdicts.get(index) {
+    fn reply(
+        &self,
+        verdicts: &Verdicts,
+        verdict: Result<Verdict<'_>, &CallError>,
+        names: &mut Names,
+    ) -> Reply {
+        match verdict {
             Ok(Verdict::Keep) => Reply::Keep,
             Ok(Verdict::SetValue(value)) => Reply::Value(verdicts.bytes(value)),
             Ok(Verdict::Drop) => Reply::Drop,
             Ok(Verdict::Change(ops)) => {
-                Reply::Change(ops.iter().map(|op| change(verdicts, op)).collect())
+                let mut changes = Vec::with_capacity(ops.len());
+                changes.extend(ops.iter().map(|op| change(verdicts, op, names)));
+                Reply::Change(Delta::from(changes))
             }
             Ok(Verdict::Fail(failure)) => {
                 let settings = &self.template.options().custom_config;
@@ -428,16 +446,33 @@ impl Pooled {
     }
 }
 
-fn change(verdicts: &Verdicts, op: Op<'_>) -> Change {
+/// Names of headers in the answers of one call, which mostly are the same for each record: each is made once.
+#[derive(Default)]
+struct Names(SmallVec<[Arc<str>; 4]>);
+
+impl Names {
+    fn get(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.iter().find(|known| ***known == *name) {
+            return known.clone();
+        }
+        let name = Arc::from(name);
+        if self.0.len() < self.0.inline_size() {
+            self.0.push(Arc::clone(&name));
+        }
+        name
+    }
+}
+
+fn change(verdicts: &Verdicts, op: Op<'_>, names: &mut Names) -> Change {
     match op {
         Op::SetValue(value) => Change::SetValue(verdicts.bytes(value)),
         Op::MergePatch(patch) => Change::MergePatch(verdicts.bytes(patch)),
         Op::SetKey(key) => Change::SetKey(verdicts.bytes(key)),
         Op::ClearKey => Change::ClearKey,
         Op::SetTopic(topic) => Change::SetTopic(topic.into()),
-        Op::AddHeader { name, value } => Change::AddHeader(name.into(), verdicts.bytes(value)),
-        Op::SetHeader { name, value } => Change::SetHeader(name.into(), verdicts.bytes(value)),
-        Op::RemoveHeader { name } => Change::RemoveHeader(name.into()),
+        Op::AddHeader { name, value } => Change::AddHeader(names.get(name), verdicts.bytes(value)),
+        Op::SetHeader { name, value } => Change::SetHeader(names.get(name), verdicts.bytes(value)),
+        Op::RemoveHeader { name } => Change::RemoveHeader(names.get(name)),
         Op::SetTimestamp(timestamp) => Change::SetTimestamp(timestamp),
         Op::ClearTimestamp => Change::ClearTimestamp,
         Op::Emit(record) => Change::Emit(Box::new(NewRecord {
@@ -447,7 +482,7 @@ fn change(verdicts: &Verdicts, op: Op<'_>) -> Change {
             headers: record
                 .headers()
                 .iter()
-                .map(|(name, value)| (name, verdicts.bytes(value)))
+                .map(|(name, value)| (names.get(name), verdicts.bytes(value)))
                 .collect::<Headers>(),
             timestamp: record.timestamp(),
         })),
