@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use etl_abi::RecordFields;
+use smallvec::SmallVec;
 
 /// One record of a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,12 +117,14 @@ impl RecordFields for Record {
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
-    /// `None` is the empty list, so that most records allocate nothing for it.
-    list: Option<Arc<Vec<Header>>>,
+    /// `None` is the empty list, so that most records allocate nothing for it, and a short one is a single allocation.
+    list: Option<Arc<List>>,
 }
 
 /// Name and value.
 type Header = (Arc<str>, Bytes);
+
+type List = SmallVec<[Header; 4]>;
 
 impl Headers {
     /// No headers.
@@ -130,16 +133,16 @@ impl Headers {
         Self { list: None }
     }
 
-    fn as_slice(&self) -> &[(Arc<str>, Bytes)] {
+    fn as_slice(&self) -> &[Header] {
         self.list.as_ref().map_or(&[], |list| list)
     }
 
-    fn make_mut(&mut self) -> &mut Vec<(Arc<str>, Bytes)> {
+    fn make_mut(&mut self) -> &mut List {
         let list = self.list.get_or_insert_default();
         if Arc::get_mut(list).is_none() {
             // With room for what is about to come.
-            let mut copy = Vec::with_capacity(list.len() + 2);
-            copy.extend_from_slice(list);
+            let mut copy = List::with_capacity(list.len() + 2);
+            copy.extend(list.iter().cloned());
             *list = Arc::new(copy);
         }
         Arc::make_mut(list)
@@ -224,8 +227,8 @@ impl Headers {
             .position(|(other, _)| other == name)
             .unwrap_or(list.len());
         list.retain(|(other, _)| other != name);
-        list.splice(
-            place..place,
+        list.insert_many(
+            place,
             values.iter().map(|value| (name.clone(), value.clone())),
         );
         self.normalise();
@@ -241,7 +244,7 @@ impl std::fmt::Debug for Headers {
 
 impl<N: Into<Arc<str>>, V: Into<Bytes>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
-        let list: Vec<_> = headers
+        let list: List = headers
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
