@@ -4,6 +4,8 @@
 //! changes would not be: each merge patch reads the whole value, once more for each level of the patch, and the clock of the call has stopped by then. So the
 //! number of changes is bounded, and so is what patches may read, by rules that depend on nothing but the record and the answer.
 
+use smallvec::SmallVec;
+
 use crate::core::Touched;
 use crate::delta::Change;
 use crate::view::{BadChange, View};
@@ -30,9 +32,21 @@ impl Reading {
         Self { most, left: most }
     }
 
-    /// Whether a patch may be made without counting, were it the only one.
-    fn is_small(&self, view: &View, patch: &[u8]) -> bool {
-        (view.value().len() + patch.len()) as u64 * DEEPEST <= self.left
+    /// Whether these may be made without counting what is read: one patch at most, of a value that is never long enough.
+    fn are_small(&self, view: &View, changes: &[Change]) -> bool {
+        let mut patches = 0;
+        let mut bytes = view.value().len() as u64;
+        for change in changes {
+            match change {
+                Change::MergePatch(patch) => {
+                    patches += 1;
+                    bytes += patch.len() as u64;
+                }
+                Change::SetValue(value) => bytes += value.len() as u64,
+                _ => {}
+            }
+        }
+        patches == 0 || patches == 1 && bytes * DEEPEST <= self.left
     }
 
     fn spend(&mut self, view: &View, patch: &[u8]) -> Result<(), BadChange> {
@@ -98,10 +112,11 @@ impl View {
             return Ok((self.apply_one(change)?, touched));
         }
         let mut reading = Reading::of(self);
+        let is_counted = !reading.are_small(self, &changes);
         let mut touched = Touched::default();
         let mut changed = false;
         let mut after = self.clone();
-        let mut of_headers = Vec::new();
+        let mut of_headers: SmallVec<[Change; 4]> = SmallVec::new();
         for change in changes {
             touched = touched.and(Touched::by(&change));
             match change {
@@ -109,7 +124,9 @@ impl View {
                     of_headers.push(change);
                 }
                 Change::MergePatch(patch) => {
-                    reading.spend(&after, &patch)?;
+                    if is_counted {
+                        reading.spend(&after, &patch)?;
+                    }
                     changed |= after.patch(&patch)?;
                 }
                 change => changed |= after.apply(change)?,
@@ -126,7 +143,7 @@ impl View {
     fn apply_one(&mut self, change: Change) -> Result<bool, BadChange> {
         if let Change::MergePatch(patch) = &change {
             let mut reading = Reading::of(self);
-            if !reading.is_small(self, patch) {
+            if !reading.are_small(self, std::slice::from_ref(&change)) {
                 reading.spend(self, patch)?;
             }
         }

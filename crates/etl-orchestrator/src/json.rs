@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 /// Nesting beyond this is refused: it would be somebody's attempt on the stack.
 pub(crate) const MAX_DEPTH: u32 = 128;
 
@@ -25,6 +27,9 @@ pub(crate) struct Member<'a> {
     pub(crate) value: Json<'a>,
 }
 
+/// Members of one object. As many as most have are on the stack: of a list of objects inside each other, only the first should be one of these.
+pub(crate) type Members<'a> = SmallVec<[Member<'a>; 14]>;
+
 impl<'a> Json<'a> {
     /// Checks a whole document.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
@@ -32,11 +37,12 @@ impl<'a> Json<'a> {
     }
 
     /// Checks a whole document, and finds its members in the same pass: none for anything but an object.
-    pub(crate) fn parse_members(bytes: &'a [u8]) -> Option<(Self, Vec<Member<'a>>)> {
+    pub(crate) fn parse_members(bytes: &'a [u8], members: &mut Members<'a>) -> Option<Self> {
         Self::parsed(bytes, |scanner, text| match scanner.peek()? {
-            b'{' => scanner.members(text),
-            _ => scanner.value(0).map(|()| Vec::new()),
+            b'{' => scanner.members(text, |member| members.push(member)),
+            _ => scanner.value(0),
         })
+        .map(|(json, ())| json)
     }
 
     /// Reads the value of a whole document, given from its first byte on.
@@ -76,8 +82,10 @@ impl<'a> Json<'a> {
             bytes: self.0.as_bytes(),
             at: 0,
         };
+        let mut members = Vec::new();
         // The text was checked.
-        scanner.members(self.0).unwrap_or_default()
+        let _ = scanner.members(self.0, |member| members.push(member));
+        members
     }
 
     fn elements(self) -> Vec<Self> {
@@ -129,10 +137,24 @@ impl<'a> Json<'a> {
 
 /// Sorted by key; of equal keys the last one counts, as for most readers of JSON.
 pub(crate) fn last_of_each(mut members: Vec<Member<'_>>) -> Vec<Member<'_>> {
+    let last = keep_last_of_each(&mut members);
+    members.truncate(last);
+    members
+}
+
+/// The same, at the beginning of the list. Answers how many are left.
+pub(crate) fn keep_last_of_each(members: &mut [Member<'_>]) -> usize {
+    // Stable, so that of equal keys the first now is the last as written.
     members.reverse();
     members.sort_by(|left, right| left.key.cmp(&right.key));
-    members.dedup_by(|later, first| later.key == first.key);
-    members
+    let mut kept = 0;
+    for index in 0..members.len() {
+        if index == 0 || members[index].key != members[kept - 1].key {
+            members.swap(kept, index);
+            kept += 1;
+        }
+    }
+    kept
 }
 
 /// The text of a checked string, quotes included, without its escapes. A lone surrogate becomes U+FFFD.
@@ -175,9 +197,6 @@ fn flush(units: &mut Vec<u16>, text: &mut String) {
     );
 }
 
-/// Members for which there is room from the start: with more, allocators no longer have the block at hand (a kilobyte, for glibc's).
-const ROOM: usize = 14;
-
 /// White space between tokens.
 const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
@@ -202,26 +221,25 @@ struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     /// The members of an object, at its brace. `text` is what is scanned.
-    fn members(&mut self, text: &'a str) -> Option<Vec<Member<'a>>> {
-        let mut members = Vec::with_capacity(ROOM);
+    #[inline]
+    fn members(&mut self, text: &'a str, mut found: impl FnMut(Member<'a>)) -> Option<()> {
         self.list(b'}', |scanner| {
             let start = scanner.at;
             let key_text = scanner.name(text)?;
             let value = scanner.at;
             scanner.value(1)?;
-            members.push(Member {
+            found(Member {
                 key: unescape(key_text),
                 key_text,
                 span: start..scanner.at,
                 value: Json(&text[value..scanner.at]),
             });
             Some(())
-        })?;
-        Some(members)
+        })
     }
 
     /// A name with its quotes, and the colon behind it.
-    #[inline]
+    #[inline(always)]
     fn name(&mut self, text: &'a str) -> Option<&'a str> {
         let start = self.at;
         self.string()?;
@@ -232,15 +250,26 @@ impl<'a> Scanner<'a> {
         Some(&text[start..end])
     }
 
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
+    #[inline(always)]
     fn expect(&mut self, byte: u8) -> Option<()> {
         (self.peek()? == byte).then(|| self.at += 1)
     }
 
+    #[inline(always)]
     fn space(&mut self) {
+        // Most texts are compact: one comparison says that there is none.
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.blanks();
+        }
+    }
+
+    #[cold]
+    fn blanks(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
@@ -289,16 +318,31 @@ impl<'a> Scanner<'a> {
         found.then(|| self.at += literal.len())
     }
 
+    #[inline(always)]
     fn string(&mut self) -> Option<()> {
         self.expect(b'"')?;
-        loop {
-            while let Some(word) = self.bytes[self.at..].first_chunk() {
-                let marks = string_marks(u64::from_le_bytes(*word));
-                self.at += marks.trailing_zeros() as usize / 8;
-                if marks != 0 {
-                    break;
-                }
+        while let Some(word) = self.bytes[self.at..].first_chunk() {
+            let word = u64::from_le_bytes(*word);
+            let marks = string_marks(word);
+            if marks == 0 {
+                self.at += 8;
+                continue;
             }
+            let bits = marks.trailing_zeros();
+            self.at += bits as usize / 8;
+            if (word >> (bits & 56)) as u8 == b'"' {
+                self.at += 1;
+                return Some(());
+            }
+            break;
+        }
+        self.rest_of_string()
+    }
+
+    /// From the first escape on, or where the text is about to end.
+    #[inline(never)]
+    fn rest_of_string(&mut self) -> Option<()> {
+        loop {
             let byte = self.peek()?;
             self.at += 1;
             match byte {
@@ -318,6 +362,13 @@ impl<'a> Scanner<'a> {
                 }
                 0..0x20 => return None,
                 _ => {}
+            }
+            while let Some(word) = self.bytes[self.at..].first_chunk() {
+                let marks = string_marks(u64::from_le_bytes(*word));
+                self.at += marks.trailing_zeros() as usize / 8;
+                if marks != 0 {
+                    break;
+                }
             }
         }
     }

@@ -4,11 +4,13 @@
 //! changes nothing leaves the very same document. Of equal keys in the document the last one counts; a patch that touches such a key
 //! leaves one of them.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
-use crate::json::{Json, Member, last_of_each};
+use crate::json::{Json, Member, Members, keep_last_of_each, last_of_each};
 
 /// Up to so many changes are looked through one by one.
 const FEW: usize = 8;
@@ -32,10 +34,18 @@ impl fmt::Display for PatchError {
 }
 
 /// The document after the patch, or `None` where it changes nothing.
-pub(crate) fn apply(target: &[u8], patch: &[u8]) -> Result<Option<Vec<u8>>, PatchError> {
-    let patch = Json::parse(patch).ok_or(PatchError::Patch)?;
-    let (target, members) = Json::parse_members(target).ok_or(PatchError::Target)?;
-    Ok(patched_members(target, &members, patch).map(String::into_bytes))
+pub(crate) fn apply(target: &[u8], patch: &[u8]) -> Result<Option<Bytes>, PatchError> {
+    let mut changes = Members::new();
+    let patch = Json::parse_members(patch, &mut changes).ok_or(PatchError::Patch)?;
+    let mut members = Members::new();
+    let target = Json::parse_members(target, &mut members).ok_or(PatchError::Target)?;
+    let patched = if patch.is_object() && target.is_object() {
+        patched_members((target, &members), (patch, &mut changes))
+    } else {
+        patched(target, patch)
+    };
+    // Into as much memory as it needs: a buffer with room at its end would be given a second one that says so.
+    Ok(patched.map(|text| Bytes::copy_from_slice(text.as_bytes())))
 }
 
 /// The patch that makes one document of the other, or `None` where none can: one of them is not an object. Both are JSON.
@@ -54,29 +64,28 @@ pub(crate) fn conflict(left: &[u8], right: &[u8]) -> bool {
     }
 }
 
-fn patched(target: Json<'_>, patch: Json<'_>) -> Option<String> {
-    let members = if patch.is_object() {
-        target.members()
-    } else {
-        Vec::new()
-    };
-    patched_members(target, &members, patch)
-}
-
-/// As [`patched`], with the target's members, which only matter where both are objects.
-fn patched_members(target: Json<'_>, members: &[Member<'_>], patch: Json<'_>) -> Option<String> {
+fn patched<'a>(target: Json<'a>, patch: Json<'a>) -> Option<Cow<'a, str>> {
     if !patch.is_object() {
-        return (!target.same(patch)).then(|| patch.text().to_owned());
+        return (!target.same(patch)).then(|| Cow::Borrowed(patch.text()));
     }
     if !target.is_object() {
-        return Some(without_nulls(patch));
+        return Some(without_nulls(patch).into());
     }
-    let changes = last_of_each(patch.members());
+    patched_members((target, &target.members()), (patch, &mut patch.members()))
+}
+
+/// As [`patched`], of two objects whose members are known.
+fn patched_members<'a>(
+    (target, members): (Json<'a>, &[Member<'a>]),
+    (patch, changes): (Json<'a>, &mut [Member<'a>]),
+) -> Option<Cow<'a, str>> {
+    let kept = keep_last_of_each(changes);
+    let changes = &changes[..kept];
     // For every change the last member of its key: earlier ones are hidden by it and go.
     let mut last: SmallVec<[Option<usize>; 8]> = smallvec![None; changes.len()];
     let found: SmallVec<[Option<usize>; 16]> = members
         .iter()
-        .map(|member| position(&changes, &member.key))
+        .map(|member| position(changes, &member.key))
         .collect();
     for (index, position) in found.iter().enumerate() {
         if let Some(position) = position {
@@ -136,7 +145,7 @@ fn patched_members(target: Json<'_>, members: &[Member<'_>], patch: Json<'_>) ->
         written += 1;
     }
     out.push_str(&text[members.last().map_or(1, |member| member.span.end)..]);
-    changed.then_some(out)
+    changed.then_some(out.into())
 }
 
 /// Where the change of a key is, of changes that are sorted.
@@ -260,7 +269,7 @@ mod tests {
     fn text(target: &str, patch: &str) -> Option<String> {
         apply(target.as_bytes(), patch.as_bytes())
             .expect("JSON")
-            .map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
+            .map(|bytes| String::from_utf8(bytes.into()).expect("UTF-8"))
     }
 
     /// RFC 7396, appendix A, to the letter.
@@ -377,7 +386,7 @@ mod tests {
         #[test]
         fn the_difference_does_what_the_patch_did(target in document(), patch in document()) {
             let before = render(&target, false);
-            let after = apply(&before, &render(&patch, false)).expect("JSON").unwrap_or_else(|| before.clone());
+            let after = apply(&before, &render(&patch, false)).expect("JSON").map_or_else(|| before.clone(), Vec::from);
             if let Some(difference) = difference(&before, &after) {
                 prop_assert_eq!(naive(&target, &parse(&difference)), parse(&after));
                 prop_assert_eq!(difference == b"{}", before == after, "no more than what differs");
@@ -387,7 +396,7 @@ mod tests {
         #[test]
         fn patches_that_do_not_conflict_commute(target in document(), left in document(), right in document()) {
             let before = render(&target, false);
-            let patched = |patch: &Value| apply(&before, &render(patch, false)).expect("JSON").unwrap_or_else(|| before.clone());
+            let patched = |patch: &Value| apply(&before, &render(patch, false)).expect("JSON").map_or_else(|| before.clone(), Vec::from);
             let (one, two) = (difference(&before, &patched(&left)), difference(&before, &patched(&right)));
             if let (Some(one), Some(two)) = (one, two)
                 && !conflict(&one, &two) {

@@ -221,7 +221,7 @@ impl View {
     pub(crate) fn patch(&mut self, patch: &[u8]) -> Result<bool, BadChange> {
         match merge_patch::apply(self.value(), patch) {
             Ok(None) => Ok(false),
-            Ok(Some(value)) => Ok(self.set_value(value.into())),
+            Ok(Some(value)) => Ok(self.set_value(value)),
             Err(error) => Err(BadChange(error.to_string())),
         }
     }
