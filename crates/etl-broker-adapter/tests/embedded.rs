@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etl_broker_adapter::embedded::{
-    Append, EmbeddedQueue, EmbeddedSource, EmbeddedTail, Log, OpenOptions, Retention, Start,
-    TopicPatterns,
+    Append, EmbeddedFollow, EmbeddedQueue, EmbeddedSource, EmbeddedTail, Log, OpenOptions,
+    Retention, Start, TopicPatterns,
 };
 use etl_broker_adapter::testing::{pull, pull_rest_now};
 use etl_broker_adapter::{
@@ -290,4 +290,20 @@ fn a_folder_that_is_made_anew_is_another_log() {
     std::fs::remove_dir_all(&place).expect("is removed");
     std::fs::rename(folder.path().join("moved"), &place).expect("moves");
     assert_eq!(identity(), first, "the same in another place");
+}
+
+/// Offsets and numbers of topics begin anew there.
+#[tokio::test]
+async fn who_follows_notices_that_another_log_is_there() {
+    let folder = folder();
+    let place = folder.path().join("log");
+    append(&log(&place), "t", 0..3);
+    let mut follow = EmbeddedFollow::new(&place, TopicPatterns::new(["t"]), From::Beginning);
+    assert_eq!(values(&pull(&mut follow, 3).await), numbers(0..3));
+    std::fs::remove_dir_all(&place).expect("is removed");
+    let made = log(&place);
+    append(&made, "other", 0..5);
+    append(&made, "t", 3..5);
+    drop(made);
+    assert_eq!(values(&pull(&mut follow, 2).await), numbers(3..5));
 }

@@ -117,11 +117,14 @@ impl Log {
             // Whoever had it was killed: it has to be put in order first.
             return Self::open(dir, OpenOptions::default());
         };
-        let log = Self::over(Store::ToRead(database), place::name(dir));
-        match log.known_identity()? {
-            Some(_) => Ok(Arc::new(log)),
-            None => Self::open(dir, OpenOptions::default()),
-        }
+        let mut log = Self::over(Store::ToRead(database), place::name(dir));
+        let Some(identity) = log.known_identity()? else {
+            // Whoever made it went before it was complete. Nobody can write to it while it is open here.
+            drop(log);
+            return Self::open(dir, OpenOptions::default());
+        };
+        log.identity = identity;
+        Ok(Arc::new(log))
     }
 
     /// Over any storage: for tests that cut its power.

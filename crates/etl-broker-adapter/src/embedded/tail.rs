@@ -144,7 +144,8 @@ pub struct EmbeddedFollow {
     topics: TopicPatterns,
     from: From,
     cursors: BTreeMap<(Arc<str>, u32), Cursor>,
-    begun: bool,
+    /// Of the log that the cursors are of.
+    identity: Option<u128>,
     /// When the log had last been changed before it was found that there is nothing more in it.
     exhausted: Option<SystemTime>,
 }
@@ -163,7 +164,7 @@ impl EmbeddedFollow {
             topics,
             from,
             cursors: BTreeMap::new(),
-            begun: false,
+            identity: None,
             exhausted: None,
         }
     }
@@ -194,11 +195,15 @@ impl EmbeddedFollow {
     }
 
     fn read(&mut self, log: Arc<Log>, demand: &Demand<'_>) -> Result<Batch, AdapterError> {
+        let before = self.identity.replace(log.identity());
+        if before.is_some_and(|before| before != log.identity()) {
+            // Another one was made in its place.
+            self.cursors.clear();
+        }
         let mut tail = EmbeddedTail::new(log, self.topics.clone(), self.from, false);
         tail.cursors = std::mem::take(&mut self.cursors);
         // As one that has been open all the time: partitions that are new are read from their beginning.
-        tail.begun = self.begun;
-        self.begun = true;
+        tail.begun = before.is_some();
         let read = tail.discover().and_then(|()| tail.read(demand));
         self.cursors = tail.cursors;
         read
