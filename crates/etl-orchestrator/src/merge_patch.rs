@@ -15,6 +15,9 @@ use crate::json::{Json, Member, Members, keep_last_of_each, last_of_each};
 /// Up to so many changes are looked through one by one.
 const FEW: usize = 8;
 
+/// What is no longer is copied into memory of just its length: of a buffer with room at its end, `Bytes` would keep the length in an allocation of its own.
+const COPIED: usize = 4096;
+
 /// Why a patch could not be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PatchError {
@@ -44,8 +47,13 @@ pub(crate) fn apply(target: &[u8], patch: &[u8]) -> Result<Option<Bytes>, PatchE
     } else {
         patched(target, patch)
     };
-    // Into as much memory as it needs: a buffer with room at its end would be given a second one that says so.
-    Ok(patched.map(|text| Bytes::copy_from_slice(text.as_bytes())))
+    Ok(patched.map(|text| {
+        if text.len() <= COPIED {
+            Bytes::copy_from_slice(text.as_bytes())
+        } else {
+            text.into_owned().into()
+        }
+    }))
 }
 
 /// The patch that makes one document of the other, or `None` where none can: one of them is not an object. Both are JSON.

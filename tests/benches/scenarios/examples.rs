@@ -103,7 +103,9 @@ fn pipeline(id: &str, stages: &[&[(&str, &str, &str, &str)]]) -> String {
     text
 }
 
+/// Records of one topic, which they share as those of an adapter do.
 fn records(topic: &str, value: &'static str) -> Vec<Arc<Record>> {
+    let topic: Arc<str> = topic.into();
     let record = |offset| {
         Arc::new(Record {
             offset,
@@ -112,7 +114,7 @@ fn records(topic: &str, value: &'static str) -> Vec<Arc<Record>> {
                 ("content-type", "application/json"),
                 ("client_ip", "81.2.69.142"),
             ]),
-            ..Record::new(topic, value)
+            ..Record::new(topic.clone(), value)
         })
     };
     (0..BATCH as u64).map(record).collect()
