@@ -1,7 +1,7 @@
 //! How the changes of parallel modules become one.
 //!
-//! Every module of the stage saw the same input. What each of them changed, compared with that input, is written in file order on one
-//! copy of it: headers by name, merge patches member by member, everything else as a whole. Where two write the same thing
+//! Every module of the stage saw the same input. Where one alone has written, what it left goes on. Otherwise what each of them changed, compared with
+//! that input, is written in file order on one copy of it: headers by name, merge patches member by member, everything else as a whole. Where two write the same thing
 //! differently the later one wins, and the conflict is counted. What a module wrote as it already was, it did not write.
 
 use std::sync::Arc;
@@ -9,15 +9,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foldhash::quality::RandomState;
 use indexmap::IndexMap;
+use smallvec::SmallVec;
 
 use crate::delta::Change;
 use crate::merge_patch;
 use crate::record::Headers;
 use crate::view::{BadChange, View};
 
+/// What one module left of the stage's input. What exactly that changed only matters beside what others wrote.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    after: View,
+    /// Whether the value was changed by merge patches, if at all.
+    only_patches: bool,
+    /// Names of the headers that it changed, and whether one was only added.
+    headers: SmallVec<[(Arc<str>, bool); 2]>,
+}
+
 /// What one module changed, compared with the stage's input.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Written {
+struct Compared {
     value: Option<ValueWritten>,
     key: Option<Option<Bytes>>,
     topic: Option<Arc<str>>,
@@ -31,8 +42,6 @@ type ByName<T> = IndexMap<Arc<str>, T, RandomState>;
 #[derive(Clone, Debug, PartialEq)]
 enum ValueWritten {
     Set(Bytes),
-    /// By one merge patch: what it left. What exactly that changed only matters beside what others wrote.
-    Patched(Bytes),
     /// By merge patches alone: the one that makes what the module left of what it saw.
     Patch(Bytes),
 }
@@ -48,7 +57,7 @@ impl ValueWritten {
     /// The value that it is, where it is not known only by what changes.
     fn left(&self) -> Option<&Bytes> {
         match self {
-            Self::Set(value) | Self::Patched(value) => Some(value),
+            Self::Set(value) => Some(value),
             Self::Patch(_) => None,
         }
     }
@@ -63,33 +72,35 @@ impl ValueWritten {
 }
 
 impl Written {
-    /// Compares. `changes` are without emitted records. `None`: nothing changed.
+    /// `changes` are without emitted records. `None`: nothing changed.
     pub(crate) fn of(input: &View, changes: Vec<Change>) -> Result<Option<Self>, BadChange> {
-        let (mut only_patches, mut patches) = (true, 0);
-        // Whether headers of the name were only added.
-        let mut names: ByName<bool> = ByName::default();
+        let mut only_patches = true;
+        let mut headers = SmallVec::new();
         for change in &changes {
             match change {
                 Change::SetValue(_) => only_patches = false,
-                Change::MergePatch(_) => patches += 1,
-                Change::AddHeader(name, _) => touch(&mut names, name, true),
+                Change::AddHeader(name, _) => headers.push((name.clone(), true)),
                 Change::SetHeader(name, _) | Change::RemoveHeader(name) => {
-                    touch(&mut names, name, false);
+                    headers.push((name.clone(), false));
                 }
                 _ => {}
             }
         }
         let mut after = input.clone();
         after.apply_all(changes)?;
-        if after == *input {
-            return Ok(None);
-        }
+        Ok((after != *input).then_some(Self {
+            after,
+            only_patches,
+            headers,
+        }))
+    }
+
+    fn compared(self, input: &View) -> Compared {
+        let after = &self.after;
         let value = if after.value() == input.value() {
             None
-        } else if !only_patches {
+        } else if !self.only_patches {
             Some(ValueWritten::Set(after.value().clone()))
-        } else if patches == 1 {
-            Some(ValueWritten::Patched(after.value().clone()))
         } else {
             match ValueWritten::by_patches(input, after.value()) {
                 // Patches that took each other back: the text may stand in another order, but nothing else was written.
@@ -97,6 +108,10 @@ impl Written {
                 written => Some(written),
             }
         };
+        let mut names: ByName<bool> = ByName::default();
+        for (name, added) in self.headers {
+            *names.entry(name).or_insert(true) &= added;
+        }
         let before = values(input.headers(), &names);
         let now = values(after.headers(), &names);
         let both = before.into_iter().zip(now);
@@ -112,15 +127,17 @@ impl Written {
             };
             Some((name, written))
         });
-        Ok(Some(Self {
+        Compared {
             value,
             headers: headers.collect(),
             key: (after.key() != input.key()).then(|| after.key().cloned()),
             topic: (after.topic() != input.topic()).then(|| after.topic().clone()),
             timestamp: (after.timestamp() != input.timestamp()).then(|| after.timestamp()),
-        }))
+        }
     }
+}
 
+impl Compared {
     /// How many things this and an earlier module wrote differently.
     fn conflicts(&self, earlier: &Self, input: &View) -> u32 {
         let value = match (&earlier.value, &self.value) {
@@ -146,7 +163,7 @@ impl Written {
     fn write(&self, view: &mut View, input: &View) {
         match &self.value {
             None => {}
-            Some(ValueWritten::Set(value) | ValueWritten::Patched(value)) => {
+            Some(ValueWritten::Set(value)) => {
                 view.set_value(value.clone());
             }
             Some(ValueWritten::Patch(patch)) => patch_what_it_saw(view, patch, input),
@@ -187,10 +204,6 @@ fn patch_what_it_saw(view: &mut View, patch: &[u8], input: &View) {
         view.set_value(input.value().clone());
         let _ = view.patch(patch);
     }
-}
-
-fn touch(names: &mut ByName<bool>, name: &Arc<str>, added: bool) {
-    *names.entry(name.clone()).or_insert(true) &= added;
 }
 
 /// The values of each of these names, in their order.
@@ -234,16 +247,19 @@ pub(crate) struct Conflict {
 /// Writes everything on the stage's input. Answers the number of conflicts, or the first one where `strict`.
 pub(crate) fn merge(
     view: &mut View,
-    written: &mut [Written],
+    mut written: Vec<Written>,
     strict: bool,
 ) -> Result<u32, Conflict> {
-    if written.len() > 1 {
-        for written in &mut *written {
-            if let Some(ValueWritten::Patched(after)) = &written.value {
-                written.value = Some(ValueWritten::by_patches(view, after));
-            }
-        }
+    if written.len() == 1
+        && let Some(only) = written.pop()
+    {
+        *view = only.after;
+        return Ok(0);
     }
+    let written: Vec<Compared> = written
+        .into_iter()
+        .map(|written| written.compared(view))
+        .collect();
     let mut conflicts = 0;
     for later in 1..written.len() {
         for earlier in 0..later {
@@ -255,7 +271,7 @@ pub(crate) fn merge(
         }
     }
     let input = view.clone();
-    for written in &*written {
+    for written in &written {
         written.write(view, &input);
     }
     Ok(conflicts)
@@ -275,11 +291,11 @@ mod tests {
 
     fn merged(strict: bool, modules: &[Vec<Change>]) -> Result<(Arc<Record>, u32), Conflict> {
         let mut view = input();
-        let mut written: Vec<Written> = modules
+        let written: Vec<Written> = modules
             .iter()
             .filter_map(|changes| Written::of(&view, changes.clone()).expect("good changes"))
             .collect();
-        merge(&mut view, &mut written, strict).map(|conflicts| (view.into_record(), conflicts))
+        merge(&mut view, written, strict).map(|conflicts| (view.into_record(), conflicts))
     }
 
     fn patch(text: &'static str) -> Change {
@@ -312,6 +328,23 @@ mod tests {
             record.headers,
             Headers::from_iter([("a", "1"), ("a", "2"), ("a", "3"), ("b", "4")])
         );
+    }
+
+    #[test]
+    fn what_one_alone_has_written_is_as_it_left_it() {
+        let changes = vec![
+            patch(r#"{"n":null}"#),
+            patch(r#"{"n":1}"#),
+            Change::AddHeader("b".into(), "2".into()),
+            Change::RemoveHeader("a".into()),
+            Change::AddHeader("a".into(), "3".into()),
+        ];
+        let mut alone = input();
+        alone.apply_all(changes.clone()).expect("good changes");
+        let others = [vec![], vec![Change::SetTopic("t".into())]];
+        let modules = [&others[..1], &[changes], &others[1..]].concat();
+        let (record, conflicts) = merged(true, &modules).expect("no conflict");
+        assert_eq!((record, conflicts), (alone.into_record(), 0));
     }
 
     #[test]

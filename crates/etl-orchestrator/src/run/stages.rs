@@ -80,8 +80,8 @@ impl Convoy {
         let flight = &mut self.flights[index];
         let value_before = flight.value_if_looked_at();
         let strict = place.stage.merge_policy == MergePolicy::Strict;
-        let (modules, mut written): (Vec<usize>, Vec<Written>) = pending.written.drain(..).unzip();
-        match merge::merge(&mut flight.view, &mut written, strict) {
+        let (modules, written): (Vec<usize>, Vec<Written>) = pending.written.drain(..).unzip();
+        match merge::merge(&mut flight.view, written, strict) {
             Ok(conflicts) => {
                 core.conditions.changed(
                     flight.scratch,
