@@ -17,7 +17,7 @@ use etl_orchestrator::Record;
 const ATTEMPTS: &str = "etl-redrive-attempts";
 
 /// How the name of a topic ends on which letters are parked.
-const PARKED: &str = ".parked";
+pub const PARKED: &str = ".parked";
 
 /// Letters between two confirmations.
 const BATCH: usize = 500;
@@ -30,6 +30,8 @@ pub struct Selection<'a> {
     pub kind: Option<&'a str>,
     /// Only those that failed within this time.
     pub since: Option<Duration>,
+    /// Whether those that are parked are meant: who asks for all topics does not mean these, or each would come back every time.
+    pub parked: bool,
     /// What else is asked of them.
     pub admits: &'a (dyn Fn(&Record) -> bool + Sync),
 }
@@ -50,6 +52,7 @@ impl Selection<'_> {
         is("etl-dlq-module", self.module)
             && is("etl-dlq-error", self.kind)
             && recent
+            && (self.parked || !letter.topic.ends_with(PARKED))
             && (self.admits)(letter)
     }
 }
@@ -155,8 +158,7 @@ pub async fn send_back(
             left -= 1;
             let attempts = attempts(letter);
             // Who asks for what was parked wants it to go back, however often it did.
-            let is_parked = letter.topic.ends_with(PARKED);
-            let (record, way) = match attempts >= most && !is_parked {
+            let (record, way) = match attempts >= most && !selection.parked {
                 true => (parked_letter(letter), &mut too_often),
                 false => match original(letter, attempts + 1) {
                     Some(record) => (record, &mut again),

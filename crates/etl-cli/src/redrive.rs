@@ -7,7 +7,7 @@ use etl_broker_adapter::AdapterUrl;
 use serde_json::json;
 
 use crate::exit::Exit;
-use crate::letters::{Done, Selection, Ways, look, send_back};
+use crate::letters::{Done, PARKED, Selection, Ways, look, send_back, text};
 use crate::output::{self, counted, grouped, tell};
 use crate::topics::{block_on, connect, time};
 
@@ -36,7 +36,7 @@ pub struct RedriveOptions {
     #[arg(long, value_name = "URL")]
     pub from: AdapterUrl,
 
-    /// Their topic; * stands for anything
+    /// Their topic; * stands for anything, but letters that are parked are met only by a name that ends with .parked
     #[arg(long, value_name = "TOPIC")]
     pub topic: String,
 
@@ -76,7 +76,9 @@ pub fn redrive(options: &RedriveOptions) -> Result<(), Exit> {
         module: options.module.as_deref(),
         kind: options.kind.as_deref(),
         since: options.since,
-        admits: &|_| true,
+        parked: options.topic.ends_with(PARKED),
+        // A pattern may meet topics of other records, which went wrong nowhere.
+        admits: &|record| text(record, "etl-dlq-error").is_some(),
     };
     let done = block_on(async {
         let broker = connect(&options.from, false).await?;

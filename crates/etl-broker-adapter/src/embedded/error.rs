@@ -15,7 +15,9 @@ pub(super) fn of(doing: impl Display, error: impl Into<redb::Error>) -> AdapterE
                 std::io::ErrorKind::FileTooLarge,
             ];
             let help = match full.contains(&error.kind()) {
-                true => ". What was confirmed is safe: make room and start again",
+                true => {
+                    ". What was confirmed is safe (with durability=none, what had been synced): make room and start again"
+                }
                 false => "",
             };
             AdapterError::from_io(doing, error).and(help).permanent()

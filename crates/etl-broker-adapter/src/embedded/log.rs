@@ -99,7 +99,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Opens a folder to look into it, without writing a byte there; or joins whoever in this process has it open.
+    /// Opens a folder to look into it, without writing a byte there unless it must be put right first; or joins whoever in this process has it open.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl Log {
 
     fn begin(database: Store, name: String) -> Result<Self, AdapterError> {
         let mut log = Self::over(database, name);
-        // One that is there is opened without writing anything, so that it can be read where no room is left.
+        // One that is there is opened without writing, so that it can be read where no room is left; only retention takes out what is too old.
         if let Some(identity) = log.known_identity()? {
             log.identity = identity;
             if let Err(error) = log.sweep(now_ms()) {

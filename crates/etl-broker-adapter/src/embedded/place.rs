@@ -126,7 +126,7 @@ fn of(dir: &Path, error: DatabaseError) -> AdapterError {
     let owner = fs::read_to_string(dir.join(OWNER)).unwrap_or_default();
     let whose = match owner.trim() {
         "" => "another process has it open".to_owned(),
-        pid => format!("another process has it open (it said to be {pid})"),
+        pid => format!("another process has it open (process {pid} was the last to write to it)"),
     };
     AdapterError::new(
         AdapterErrorKind::InUse,

@@ -138,7 +138,7 @@ impl Source for EmbeddedTail {
 }
 
 /// As [`EmbeddedTail`] that follows, but with the folder open only while it reads, so that other processes can write to it meanwhile, whatever whoever asks for
-/// records does with them. Nothing is written there, and where nothing has changed it is not opened.
+/// records does with them. Nothing is written there unless whoever wrote last died at it, which is put right first; where nothing has changed it is not opened.
 pub struct EmbeddedFollow {
     dir: PathBuf,
     topics: TopicPatterns,
@@ -195,8 +195,8 @@ impl EmbeddedFollow {
     }
 
     fn read(&mut self, log: Arc<Log>, demand: &Demand<'_>) -> Result<Batch, AdapterError> {
-        let before = self.identity.replace(log.identity());
-        if before.is_some_and(|before| before != log.identity()) {
+        let (before, now) = (self.identity, log.identity());
+        if before.is_some_and(|before| before != now) {
             // Another one was made in its place.
             self.cursors.clear();
         }
@@ -204,7 +204,11 @@ impl EmbeddedFollow {
         tail.cursors = std::mem::take(&mut self.cursors);
         // As one that has been open all the time: partitions that are new are read from their beginning.
         tail.begun = before.is_some();
-        let read = tail.discover().and_then(|()| tail.read(demand));
+        let found = tail.discover();
+        if found.is_ok() {
+            self.identity = Some(now);
+        }
+        let read = found.and_then(|()| tail.read(demand));
         self.cursors = tail.cursors;
         read
     }

@@ -49,7 +49,7 @@ struct Noting {
     first: u64,
     /// What was acknowledged and could not be noted.
     unsaved: Option<Mark>,
-    /// Why reading was interrupted.
+    /// Whether the note could not be made the last time.
     waits: bool,
 }
 
@@ -83,7 +83,7 @@ impl FileSource {
         Self::begin(url, max_line_bytes, None)
     }
 
-    /// The same, for lines that are no record lines: each is, byte for byte, the value of a record on this topic.
+    /// The same, for lines that are no record lines: each, as it stands without its line ending, is the value of a record on this topic.
     ///
     /// # Errors
     ///
@@ -308,7 +308,10 @@ impl Reading {
 
     fn item(&mut self, line: Line) -> Option<Item> {
         let (number, invalid) = match line {
-            Line::Whole { bytes, .. } if bytes.trim_ascii().is_empty() => return None,
+            Line::Whole { bytes, .. } if bytes.is_empty() => return None,
+            Line::Whole { bytes, .. } if self.raw.is_none() && bytes.trim_ascii().is_empty() => {
+                return None;
+            }
             Line::Whole { number, bytes } if self.raw.is_some() => {
                 let topic = self.raw.clone()?;
                 let record = Record {

@@ -195,6 +195,7 @@ fn selection<'a>(
         module: wanted.module,
         kind: wanted.kind,
         since: wanted.since,
+        parked: wanted.topic.ends_with(letters::PARKED),
         admits,
     }
 }

@@ -71,7 +71,7 @@ pub struct SendOptions {
     #[arg(long, value_name = "TOPIC", required_if_eq("raw", "true"))]
     pub topic: Option<String>,
 
-    /// Take each line, byte for byte, for the value of a record
+    /// Take each line, as it stands, for the value of a record
     #[arg(long)]
     pub raw: bool,
 

@@ -192,7 +192,7 @@ fn a_folder_belongs_to_one_process() {
     desk.etl(&["topics", "embedded:data"])
         .ends_with(1)
         .complains(&[
-            "cannot open embedded:data: another process has it open (it said to be",
+            "cannot open embedded:data: another process has it open (process",
             "belongs to one process at a time",
         ]);
     first.kill();
@@ -283,6 +283,21 @@ fn dead_letters_go_back_and_are_parked_in_the_end() {
             .stdout,
     );
     assert_eq!(parked[0]["headers"]["etl-dlq-module"], "picky");
+    // All topics are asked for, and neither what is parked nor what went wrong nowhere goes back.
+    let all = desk.etl(&[
+        "redrive",
+        "--from",
+        "embedded:data",
+        "--topic",
+        "*",
+        "--json",
+    ]);
+    let done = objects(&all.ends_with(0).stdout).remove(0);
+    assert_eq!(
+        (&done["selected"], &done["nowhere_to_go"]),
+        (&json!(0), &json!(0)),
+        "{done}"
+    );
     // From there they go back too, when somebody asks for it.
     let redrive = ["redrive", "--from", "embedded:data", "--json", "--topic"];
     let redrive = [&redrive[..], &["out.in.dlq.parked", "--attempts", "2"]].concat();
@@ -477,7 +492,7 @@ fn a_folder_that_cannot_grow() {
         .ends_with(1)
         .complains(&[
             "etl: cannot write embedded:data: File too large",
-            "What was confirmed is safe: make room and start again",
+            "What was confirmed is safe (with durability=none, what had been synced): make room and start again",
         ]);
     let said_lines = sent
         .stderr

@@ -132,7 +132,7 @@ impl State {
         self.floor.map(|floor| floor + 1)
     }
 
-    /// Takes a record in. `Some`: it is done already, and this is whom to tell.
+    /// Takes a record in.
     pub(super) fn arrive(&mut self, arrived: Arrived) {
         let Arrived {
             sequence,
