@@ -356,13 +356,13 @@ pub struct RunOptions {
     #[arg(long, value_name = "URL")]
     pub dead_letters: Option<AdapterUrl>,
 
-    /// Records that cross into a module together; the output is the same for every number
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    /// Records that are pulled, processed and written together at most; the output is the same for every number
+    #[arg(long, value_name = "N", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch: u32,
 
     /// Records in flight at most, from being read to being safe; what is in flight when the process
     /// dies comes again where the source can do that
-    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    #[arg(long, value_name = "N", default_value_t = 32_768, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub in_flight: u32,
 
     /// Make a dead letter of a record that was given out so many times and never acknowledged, instead

@@ -102,25 +102,47 @@ impl View {
         }
     }
 
-    /// The record: the original itself where nothing changed.
+    /// The record: the original itself where nothing changed, and also where nobody else has it, changed in its place.
     #[must_use]
     pub fn into_record(self) -> Arc<Record> {
-        let Some(rest) = self.rest else {
-            return match self.value {
-                None => self.original,
-                Some(value) => Arc::new(self.original.with_value(value)),
-            };
+        let Self {
+            mut original,
+            value,
+            rest,
+        } = self;
+        let (value, rest) = match (value, rest) {
+            (None, None) => return original,
+            // Not to hold the old value for a moment.
+            (Some(value), None) if Arc::strong_count(&original) > 1 => {
+                return Arc::new(original.with_value(value));
+            }
+            changed => changed,
         };
-        let original = &*self.original;
-        Arc::new(Record {
-            topic: rest.topic.unwrap_or_else(|| original.topic.clone()),
-            partition: original.partition,
-            offset: original.offset,
-            key: rest.key.unwrap_or_else(|| original.key.clone()),
-            value: self.value.unwrap_or_else(|| original.value.clone()),
-            headers: rest.headers.unwrap_or_else(|| original.headers.clone()),
-            timestamp: rest.timestamp.unwrap_or(original.timestamp),
-        })
+        let record = Arc::make_mut(&mut original);
+        if let Some(value) = value {
+            record.value = value;
+        }
+        if let Some(rest) = rest {
+            let Rest {
+                topic,
+                key,
+                headers,
+                timestamp,
+            } = *rest;
+            if let Some(topic) = topic {
+                record.topic = topic;
+            }
+            if let Some(key) = key {
+                record.key = key;
+            }
+            if let Some(headers) = headers {
+                record.headers = headers;
+            }
+            if let Some(timestamp) = timestamp {
+                record.timestamp = timestamp;
+            }
+        }
+        original
     }
 
     /// The record as it is now, without ending the view.
@@ -353,6 +375,31 @@ mod tests {
         assert_eq!(changed, [true; 10]);
         assert!(!view.is_changed());
         assert!(Arc::ptr_eq(&view.into_record(), &original));
+    }
+
+    #[test]
+    fn a_record_that_nobody_else_has_is_changed_in_its_place() {
+        let changes = || {
+            vec![
+                Change::SetValue("x".into()),
+                Change::SetTopic("u".into()),
+                Change::ClearKey,
+                Change::AddHeader("a".into(), "2".into()),
+                Change::SetTimestamp(9),
+            ]
+        };
+        for count in 1..=changes().len() {
+            let made = || -> Vec<Change> { changes().into_iter().take(count).collect() };
+            let (kept, own) = (record(), record());
+            let place = Arc::as_ptr(&own);
+            let mut views = (View::new(kept.clone()), View::new(own));
+            all(&mut views.0, made());
+            all(&mut views.1, made());
+            let (copied, changed) = (views.0.into_record(), views.1.into_record());
+            assert_eq!(copied, changed);
+            assert_eq!(kept, record(), "who has it sees nothing");
+            assert_eq!(Arc::as_ptr(&changed), place);
+        }
     }
 
     #[test]

@@ -310,22 +310,11 @@ impl EmbeddedSource {
         Ok(false)
     }
 
-    /// The partitions of these tokens, each with the offset after its last token.
-    fn ends(&self, tokens: &[AckToken]) -> HashMap<usize, u64> {
-        let mut ends = HashMap::new();
-        for token in tokens {
-            let (part, offset) = split(*token);
-            let end = ends.entry(part).or_insert(0);
-            *end = offset.max(*end - u64::from(*end > 0)) + 1;
-        }
-        ends
-    }
-
-    fn advance(&mut self, tokens: &[AckToken]) {
-        for (part, end) in self.ends(tokens) {
-            let part = &mut self.parts[part];
-            if end > part.at.next {
-                part.at.next = end;
+    fn advance(&mut self, ends: &[(usize, u64)]) {
+        for (part, end) in ends {
+            let part = &mut self.parts[*part];
+            if *end > part.at.next {
+                part.at.next = *end;
                 part.at.begun = 0;
             }
         }
@@ -416,6 +405,28 @@ fn split(token: AckToken) -> (usize, u64) {
     ((token.0 >> OFFSET_BITS) as usize, offset)
 }
 
+/// The partitions of these tokens, each with the offset after its last token.
+fn ends(tokens: &[AckToken]) -> Vec<(usize, u64)> {
+    let mut ends: Vec<(usize, u64)> = Vec::new();
+    for token in tokens {
+        let (part, offset) = split(*token);
+        match ends.last_mut() {
+            // Neighbours are mostly of one partition.
+            Some((of, end)) if *of == part => *end = (*end).max(offset + 1),
+            _ => ends.push((part, offset + 1)),
+        }
+    }
+    ends.sort_unstable();
+    ends.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            kept.1 = later.1;
+        }
+        same
+    });
+    ends
+}
+
 impl Source for EmbeddedSource {
     fn pull<'a>(&'a mut self, demand: Demand<'a>) -> BoxFuture<'a, Result<Pulled, AdapterError>> {
         Box::pin(self.pulled(demand))
@@ -423,10 +434,12 @@ impl Source for EmbeddedSource {
 
     fn ack<'a>(&'a mut self, tokens: &'a [AckToken]) -> BoxFuture<'a, Result<(), AdapterError>> {
         Box::pin(async move {
-            self.advance(tokens);
-            let touched = self.ends(tokens).into_keys();
-            let positions: Vec<Position> =
-                touched.map(|part| self.parts[part].at.clone()).collect();
+            let ends = ends(tokens);
+            self.advance(&ends);
+            let touched = ends.iter();
+            let positions: Vec<Position> = touched
+                .map(|(part, _)| self.parts[*part].at.clone())
+                .collect();
             let failed = self.notes.failure();
             self.note(positions);
             failed
@@ -452,7 +465,7 @@ impl Source for EmbeddedSource {
     }
 
     fn positions(&mut self, tokens: &[AckToken]) -> Option<Positions> {
-        let ends = self.ends(tokens);
+        let ends = ends(tokens);
         let positions = ends.into_iter().map(|(part, end)| Position {
             next: end,
             begun: 0,
@@ -466,7 +479,7 @@ impl Source for EmbeddedSource {
     }
 
     fn committed(&mut self, tokens: &[AckToken]) {
-        self.advance(tokens);
+        self.advance(&ends(tokens));
     }
 
     fn lag(&self) -> BoxFuture<'static, Result<Option<Lag>, AdapterError>> {
@@ -487,5 +500,25 @@ impl Source for EmbeddedSource {
             self.note(positions);
             self.noted().await
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ends_are_what_follows_the_last_token_of_each_partition(tokens in prop::collection::vec((0..4_u64, 0..50_u64), 0..40)) {
+            let mut expected = std::collections::BTreeMap::new();
+            for (part, offset) in &tokens {
+                let end = expected.entry(*part as usize).or_insert(0);
+                *end = (offset + 1).max(*end);
+            }
+            let tokens: Vec<AckToken> = tokens.iter().map(|(part, offset)| AckToken(part << OFFSET_BITS | offset)).collect();
+            prop_assert_eq!(ends(&tokens), expected.into_iter().collect::<Vec<_>>());
+        }
     }
 }

@@ -57,8 +57,8 @@ pub struct RunnerOptions {
 impl Default for RunnerOptions {
     fn default() -> Self {
         Self {
-            batch: 256,
-            in_flight_records: 16_384,
+            batch: 1024,
+            in_flight_records: 32_768,
             in_flight_bytes: 64 << 20,
             dead_letter_topic: TopicTemplate::default(),
             max_deliveries: None,

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etl_orchestrator::{Orchestrator, Outcome, ProcessError, Record};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -19,8 +21,8 @@ use crate::counters::{Counters, add};
 use crate::letters::{self, Cause};
 use crate::status::{Role, Status, Waiting};
 use crate::{
-    AckToken, AdapterError, AdapterErrorKind, Batch, Demand, Item, Output, PartitionKey, Pulled,
-    REDELIVERED, Revocation, Source,
+    AckToken, AdapterError, AdapterErrorKind, Batch, BoxFuture, Demand, Item, Output, PartitionKey,
+    Pulled, REDELIVERED, Revocation, Source,
 };
 
 /// Stands for the topic of what was no record, so that it has a dead-letter topic.
@@ -32,9 +34,15 @@ const GIVE_BACK_FOR: Duration = Duration::from_secs(1);
 /// Answers of the engine and of sinks that are handled before the next acknowledgement.
 const EVENTS: usize = 128;
 
+/// What the engine made of a lot.
+type Processed = (LotId, Result<Vec<Outcome>, ProcessError>);
+
+/// Lots that the engine has. They are waited for where the run waits, so that an answer wakes nobody else on its way.
+type Processing = FuturesUnordered<BoxFuture<'static, Processed>>;
+
 /// What can happen to lots in flight.
 enum Event {
-    Processed(LotId, Result<Vec<Outcome>, ProcessError>),
+    Processed(Processed),
     Delivered(Delivered),
 }
 
@@ -48,8 +56,7 @@ pub(super) struct Run {
     stop: watch::Receiver<bool>,
     pub(super) flow: Flow,
     paused: HashSet<PartitionKey>,
-    processed: mpsc::UnboundedSender<(LotId, Result<Vec<Outcome>, ProcessError>)>,
-    from_engine: mpsc::UnboundedReceiver<(LotId, Result<Vec<Outcome>, ProcessError>)>,
+    processing: Processing,
     from_sinks: mpsc::UnboundedReceiver<Delivered>,
     to_sink: Option<mpsc::UnboundedSender<Job>>,
     to_letters: Option<mpsc::UnboundedSender<Job>>,
@@ -68,7 +75,6 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Run {
     pub(super) fn begin(runner: Runner) -> (Self, Tasks) {
-        let (processed, from_engine) = mpsc::unbounded_channel();
         let (delivered, from_sinks) = mpsc::unbounded_channel();
         let (sink, dead_letters) = runner.sinks;
         let give_up = watch::Sender::new(false);
@@ -100,8 +106,7 @@ impl Run {
             status: runner.status,
             stop: runner.stop.0.subscribe(),
             paused: HashSet::new(),
-            processed,
-            from_engine,
+            processing: Processing::new(),
             from_sinks,
             to_sink: Some(to_sink),
             to_letters,
@@ -147,7 +152,7 @@ impl Run {
                     ended = ended.map(|ended| ended.map(|_| Ended::Stopped));
                     break;
                 }
-                event = event(&mut self.from_engine, &mut self.from_sinks) => self.handle(event).await?,
+                event = event(&mut self.processing, &mut self.from_sinks) => self.handle(event).await?,
                 // It is asked at the beginning of each round.
                 () = until(Some(lag.next)) => {}
                 () = until(pull_again), if pull_again.is_some() && ended.is_none() => {
@@ -224,24 +229,26 @@ impl Run {
     async fn take(&mut self, batch: Batch) -> Result<(), AdapterError> {
         add(&self.counters.bytes_read, batch.bytes_read);
         let mut unwanted = Vec::new();
-        let mut order: Vec<PartitionKey> = Vec::new();
-        let mut lots: HashMap<PartitionKey, Vec<Item>> = HashMap::new();
+        let mut lots: Vec<(PartitionKey, Vec<Item>)> = Vec::new();
+        let mut places: HashMap<PartitionKey, usize> = HashMap::new();
+        let mut place = 0;
         for item in batch.items {
             // One that only has its share in flight is taken all the same: giving back costs more than there is to win.
             if self.paused.contains(&item.partition) && self.flow.is_stuck(item.partition) {
                 unwanted.push(item.token);
                 continue;
             }
-            let lot = lots.entry(item.partition).or_insert_with(|| {
-                order.push(item.partition);
-                Vec::new()
-            });
-            lot.push(item);
-        }
-        for partition in order {
-            if let Some(items) = lots.remove(&partition) {
-                self.submit(partition, items)?;
+            // Neighbours are mostly of one partition.
+            if lots.get(place).is_none_or(|(of, _)| *of != item.partition) {
+                place = *places.entry(item.partition).or_insert_with(|| {
+                    lots.push((item.partition, Vec::new()));
+                    lots.len() - 1
+                });
             }
+            lots[place].1.push(item);
+        }
+        for (partition, items) in lots {
+            self.submit(partition, items)?;
         }
         if !unwanted.is_empty() {
             add(&self.counters.given_back, unwanted.len() as u64);
@@ -300,11 +307,8 @@ impl Run {
         match first {
             Poll::Ready(outcomes) => self.processed(lot, outcomes),
             Poll::Pending => {
-                let processed = self.processed.clone();
-                tokio::spawn(async move {
-                    // A run that has ended needs no answer.
-                    let _ = processed.send((lot, outcomes.await));
-                });
+                let answer = async move { (lot, outcomes.await) };
+                self.processing.push(Box::pin(answer));
                 Ok(())
             }
         }
@@ -322,7 +326,7 @@ impl Run {
         let mut handled = 0;
         while let Some(event) = next {
             match event {
-                Event::Processed(lot, outcomes) => self.processed(lot, outcomes)?,
+                Event::Processed((lot, outcomes)) => self.processed(lot, outcomes)?,
                 Event::Delivered(delivered) => self.delivered(delivered)?,
             }
             handled += 1;
@@ -340,8 +344,8 @@ impl Run {
         if let Ok(delivered) = self.from_sinks.try_recv() {
             return Some(Event::Delivered(delivered));
         }
-        let processed = self.from_engine.try_recv().ok();
-        processed.map(|(lot, outcomes)| Event::Processed(lot, outcomes))
+        let processed = self.processing.next().now_or_never()??;
+        Some(Event::Processed(processed))
     }
 
     fn processed(
@@ -443,7 +447,7 @@ impl Run {
             partitions.any(|partition| run.flow.holds(*partition))
         };
         while held(self) {
-            let event = event(&mut self.from_engine, &mut self.from_sinks);
+            let event = event(&mut self.processing, &mut self.from_sinks);
             match tokio::time::timeout_at(until, event).await {
                 Ok(event) => self.handle(event).await?,
                 Err(_) => break,
@@ -494,15 +498,15 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// The next thing that happens. The runner holds a sender of each channel or a task does, so neither ends before.
+/// The next thing that happens. A task holds a sender of the channel, so it does not end before.
 async fn event(
-    engine: &mut mpsc::UnboundedReceiver<(LotId, Result<Vec<Outcome>, ProcessError>)>,
+    processing: &mut Processing,
     sinks: &mut mpsc::UnboundedReceiver<Delivered>,
 ) -> Event {
     tokio::select! {
         biased;
         Some(delivered) = sinks.recv() => Event::Delivered(delivered),
-        Some((lot, outcomes)) = engine.recv() => Event::Processed(lot, outcomes),
+        Some(processed) = processing.next() => Event::Processed(processed),
         else => std::future::pending().await,
     }
 }
