@@ -122,6 +122,7 @@ impl NatsBroker {
             topics,
             follow,
             take_out,
+            received: 0,
             at_the_end: is_empty && !follow,
         })
     }
@@ -251,15 +252,21 @@ struct NatsTail {
     topics: TopicPatterns,
     follow: bool,
     take_out: bool,
+    /// How many records the consumer had given out with the last one that came.
+    received: u64,
     at_the_end: bool,
 }
 
 /// How long nothing comes before it is asked whether there is anything: what there was may have been taken out.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// How often it is quiet before records that were given out are taken for lost.
+const MOST_QUIET: u32 = 5;
+
 impl NatsTail {
     /// Waits for the next message; `None`: there is none any more.
     async fn next(&mut self) -> Result<Option<Message>, AdapterError> {
+        let mut quiet = 0;
         loop {
             let next = if self.follow {
                 Some(self.messages.next().await)
@@ -276,11 +283,23 @@ impl NatsTail {
                     if info.num_pending > 0 {
                         continue;
                     }
-                    // What was sent before that answer has come before it.
-                    match self.messages.next().now_or_never() {
-                        Some(next) => next,
-                        None => return Ok(None),
+                    // That answer may have overtaken records that were given out before it.
+                    let given_out = info.delivered.consumer_sequence;
+                    let missing = given_out.saturating_sub(self.received);
+                    if missing == 0 {
+                        return Ok(None);
                     }
+                    quiet += 1;
+                    if quiet >= MOST_QUIET {
+                        return Err(AdapterError::new(
+                            AdapterErrorKind::Unavailable,
+                            format!(
+                                "{}: {missing} records that the server gave out have not come",
+                                self.url
+                            ),
+                        ));
+                    }
+                    continue;
                 }
             };
             return self.message(next).map(Some);
@@ -309,6 +328,7 @@ impl NatsTail {
         let info = message.info().map_err(|error| {
             AdapterError::new(AdapterErrorKind::Corrupt, format!("{}: {error}", self.url))
         })?;
+        self.received = info.consumer_sequence;
         self.at_the_end = info.pending == 0 && !self.follow;
         let topic = mapping::topic(&message.subject, self.url.prefix.as_deref());
         let stored = info.published.unix_timestamp_nanos() / 1_000_000;

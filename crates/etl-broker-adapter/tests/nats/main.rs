@@ -8,5 +8,6 @@ mod faults;
 mod fleet;
 #[path = "../support/nats_server.rs"]
 mod nats_server;
+mod order;
 mod records;
 mod workers;
