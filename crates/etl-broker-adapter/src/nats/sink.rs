@@ -177,7 +177,8 @@ impl NatsSink {
         {
             self.settle().await?;
         }
-        if self.link.is_none() && self.written > 0 {
+        // What was written before the connection went was forgotten, and nobody may take that for stored.
+        if self.link.is_none() {
             return Err(ended(&self.url));
         }
         self.written = 0;

@@ -202,3 +202,37 @@ async fn no_room_is_left() {
     records.extend(desk::contents(&to, usize::try_from(rest).expect("a number")).await);
     desk::all_once(&records, COUNT);
 }
+
+/// Nobody may take what was never stored for stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_written_is_not_confirmed() {
+    let Some(mut server) = NatsServer::start("a NATS server that goes while it is written to")
+    else {
+        return;
+    };
+    let mut sink = desk::sink(&server.url("OUT?prefix=out")).await;
+    server.kill();
+    let mut written = 0;
+    let gone = tokio::time::timeout(LONG, async {
+        loop {
+            let batch = outputs(written, numbered(written..written + 5_000));
+            if sink.write(batch).await.is_err() {
+                return;
+            }
+            written += 5_000;
+        }
+    });
+    gone.await.expect("it is noticed");
+    let confirmed = sink.confirm().await.expect_err("nothing is there");
+    assert_eq!(
+        confirmed.kind(),
+        AdapterErrorKind::Unavailable,
+        "{confirmed}"
+    );
+    server.restart();
+    assert!(sink.recover().await.expect("it is there again"));
+    sink.write(outputs(0, numbered(0..10)))
+        .await
+        .expect("it can be written to again");
+    assert_eq!(sink.confirm().await.expect("they are safe"), []);
+}
