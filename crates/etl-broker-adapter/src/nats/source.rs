@@ -28,9 +28,12 @@ use super::connection::Connection;
 use super::reading::Reading;
 use super::stream;
 use super::url::NatsUrl;
-use crate::{AckToken, AdapterError, Batch, BoxFuture, Demand, Lag, PartitionKey, Pulled, Source};
+use crate::{
+    AckToken, AdapterError, AdapterErrorKind, Batch, BoxFuture, Demand, Lag, PartitionKey, Pulled,
+    Source,
+};
 use pump::Pump;
-use state::Shared;
+use state::{SEQUENCES, Shared};
 
 /// Records in hand at once, acknowledged ones not counted.
 const PREFETCH: usize = 8_192;
@@ -77,6 +80,17 @@ impl NatsSource {
         let connection = Connection::open(&self.url, "source").await?;
         let stream = stream::stream(&connection, &self.url, create).await?;
         let created = stream.cached_info().created.unix_timestamp_nanos();
+        let next = stream.cached_info().state.last_sequence.saturating_add(1);
+        if next >= SEQUENCES {
+            return Err(AdapterError::new(
+                AdapterErrorKind::Unsupported,
+                format!(
+                    "{}: the next record of the stream `{}` has the sequence {next}, and only those below {SEQUENCES} can be read: copy its records to a stream that begins at a lower one",
+                    self.url,
+                    stream.cached_info().config.name
+                ),
+            ));
+        }
         // A stream that was deleted and made again has other records under the same numbers.
         let from = self.shared.state().begin(created);
         let info = stream::consumer(&stream, &self.url, from).await?;
@@ -215,7 +229,7 @@ impl Source for NatsSource {
                 (0, _) => Ok(()),
                 (_, Some(error)) => Err(error),
                 (some, None) => Err(AdapterError::new(
-                    crate::AdapterErrorKind::Unavailable,
+                    AdapterErrorKind::Unavailable,
                     format!(
                         "{}: the server did not confirm {some} acknowledgements; these records may come again",
                         self.url

@@ -1,7 +1,7 @@
 //! What is wrong is said, with what to do about it.
 
 use etl_broker_adapter::nats::{NatsSink, NatsSource};
-use etl_broker_adapter::{AdapterError, AdapterErrorKind, Sink};
+use etl_broker_adapter::{AdapterError, AdapterErrorKind, Sink, Source};
 use etl_orchestrator::Record;
 
 use crate::desk::{self, url};
@@ -169,4 +169,37 @@ async fn a_consumer_for_another_purpose() {
         AdapterErrorKind::Unsupported,
         &["the consumer `c` reads `s.>`, not `s.one`", "?consumer="],
     );
+}
+
+/// Acknowledgements could not be told from those of another stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_are_too_large() {
+    let Some(server) = NatsServer::start("large sequences of NATS") else {
+        return;
+    };
+    let client = async_nats::connect(server.address()).await;
+    let jetstream = async_nats::jetstream::new(client.expect("a connection"));
+    for (name, first_sequence) in [("LAST", (1 << 48) - 1), ("OVER", 1 << 48)] {
+        let config = async_nats::jetstream::stream::Config {
+            name: name.to_owned(),
+            subjects: vec![format!("{name}.>")],
+            first_sequence: Some(first_sequence),
+            ..Default::default()
+        };
+        jetstream.create_stream(config).await.expect("is made");
+    }
+    let mut last = desk::source(&server.url("LAST")).await;
+    desk::write(&server.url("LAST?prefix=LAST"), [Record::new("a", "1")]).await;
+    let items = desk::pull(&mut last, 1).await;
+    last.ack(&[items[0].token]).await.expect("noted");
+    last.close().await.expect("confirmed");
+    drop(last);
+    for name in ["LAST", "OVER"] {
+        let error = refused(&server.url(name), false).await;
+        says(
+            &error,
+            AdapterErrorKind::Unsupported,
+            &[&format!("`{name}`"), "281474976710656"],
+        );
+    }
 }

@@ -25,6 +25,9 @@ const REMEMBERED: usize = 262_144;
 /// Bits of a token that are the sequence: 281 million million records a stream.
 const SEQUENCE_BITS: u32 = 48;
 
+/// The first sequence that no token can hold.
+pub(super) const SEQUENCES: u64 = 1 << SEQUENCE_BITS;
+
 /// Bytes in hand, beyond which no more are asked for.
 const MOST_BYTES: usize = 128 * 1024 * 1024;
 
@@ -241,7 +244,7 @@ impl State {
     /// The sequence of a token of this stream.
     fn sequence(&self, AckToken(token): AckToken) -> Option<u64> {
         let of_this = token >> SEQUENCE_BITS == u64::from(self.epoch);
-        of_this.then_some(token & ((1 << SEQUENCE_BITS) - 1))
+        of_this.then_some(token & (SEQUENCES - 1))
     }
 
     /// They wait again, and with them what is given out behind them in their partitions.
