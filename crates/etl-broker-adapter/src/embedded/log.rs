@@ -105,6 +105,12 @@ impl Log {
     ///
     /// There is none, it is damaged, or another process has it open.
     pub(crate) fn look(dir: &Path) -> Result<Arc<Self>, AdapterError> {
+        // Each attempt asks anew who has it: that may be this process by now.
+        place::patiently(|| Self::look_once(dir))
+    }
+
+    /// As [`look`](Self::look), without waiting for another process that has it open.
+    pub(super) fn look_once(dir: &Path) -> Result<Arc<Self>, AdapterError> {
         let path = place::find(dir, false)?;
         {
             let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);

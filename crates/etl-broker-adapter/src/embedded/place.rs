@@ -56,8 +56,9 @@ pub(super) fn open(dir: &Path, path: &Path) -> Result<Database, AdapterError> {
     if !file.exists() {
         make(dir, path, &file)?;
     }
-    patiently(dir, || {
-        Builder::new().set_cache_size(CACHE_BYTES).open(&file)
+    patiently(|| {
+        let opened = Builder::new().set_cache_size(CACHE_BYTES).open(&file);
+        opened.map_err(|error| of(dir, error))
     })
 }
 
@@ -89,25 +90,23 @@ pub(super) fn open_to_read(
     dir: &Path,
     path: &Path,
 ) -> Result<Option<ReadOnlyDatabase>, AdapterError> {
-    let open = || match Builder::new().open_read_only(path.join(FILE)) {
+    match Builder::new().open_read_only(path.join(FILE)) {
         Err(DatabaseError::RepairAborted) => Ok(None),
-        opened => opened.map(Some),
-    };
-    patiently(dir, open)
+        opened => opened.map(Some).map_err(|error| of(dir, error)),
+    }
 }
 
 /// Waits for a moment while another process has it.
-fn patiently<T>(
-    dir: &Path,
-    mut open: impl FnMut() -> Result<T, DatabaseError>,
+pub(super) fn patiently<T>(
+    mut open: impl FnMut() -> Result<T, AdapterError>,
 ) -> Result<T, AdapterError> {
     let until = Instant::now() + PATIENCE;
     loop {
         match open() {
-            Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < until => {
+            Err(error) if error.kind() == AdapterErrorKind::InUse && Instant::now() < until => {
                 std::thread::sleep(AGAIN);
             }
-            opened => return opened.map_err(|error| of(dir, error)),
+            opened => return opened,
         }
     }
 }

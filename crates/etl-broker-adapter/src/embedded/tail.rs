@@ -148,10 +148,15 @@ pub struct EmbeddedFollow {
     identity: Option<u128>,
     /// When the log had last been changed before it was found that there is nothing more in it.
     exhausted: Option<SystemTime>,
+    /// How long to wait where another process has it open.
+    patience: Duration,
 }
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Between two looks where another process has it open, at first: most have it for a moment. It doubles up to [`LOOK_EVERY`].
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Of a change that is not older than this it cannot be told from the time alone whether another one followed.
 const FRESH: Duration = Duration::from_secs(1);
@@ -166,17 +171,20 @@ impl EmbeddedFollow {
             cursors: BTreeMap::new(),
             identity: None,
             exhausted: None,
+            patience: LOOK_AGAIN,
         }
     }
 
     async fn pulled(&mut self, demand: Demand<'_>) -> Result<Pulled, AdapterError> {
         loop {
+            let mut wait = LOOK_EVERY;
             let changed = place::changed_at(&self.dir);
             if changed.is_none() || changed != self.exhausted {
                 self.exhausted = None;
                 let dir = self.dir.clone();
-                match blocking(move || Log::look(&dir)).await {
+                match blocking(move || Log::look_once(&dir)).await {
                     Ok(log) => {
+                        self.patience = LOOK_AGAIN;
                         // Reading waits for nothing here, so nothing is lost between.
                         let batch = self.read(log, &demand)?;
                         if !batch.items.is_empty() {
@@ -186,11 +194,14 @@ impl EmbeddedFollow {
                         self.exhausted = changed.filter(settled);
                     }
                     // A run has it, and may have it for long.
-                    Err(error) if error.kind() == AdapterErrorKind::InUse => {}
+                    Err(error) if error.kind() == AdapterErrorKind::InUse => {
+                        wait = self.patience;
+                        self.patience = (wait * 2).min(LOOK_EVERY);
+                    }
                     Err(error) => return Err(error),
                 }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -262,5 +273,45 @@ impl Source for EmbeddedQueue {
                 ..Append::default()
             })
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::OpenOptions;
+    use crate::testing::pull;
+    use etl_orchestrator::Record;
+
+    #[tokio::test]
+    async fn who_follows_looks_less_often_while_a_folder_is_taken() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = Log::open(folder.path(), OpenOptions { create: true }).expect("is made");
+        let record = Record::new("t", "1");
+        log.commit(&Append {
+            records: vec![&record],
+            ..Append::default()
+        })
+        .expect("commits");
+        drop(log);
+        let file = std::fs::File::open(folder.path().join("log.redb")).expect("opens");
+        file.lock().expect("nobody has it");
+        let topics = TopicPatterns::new(["t"]);
+        let mut follow = EmbeddedFollow::new(folder.path(), topics, From::Beginning);
+        let mut waits = vec![follow.patience];
+        while follow.patience < LOOK_EVERY {
+            let some = tokio::time::timeout(Duration::from_millis(1), pull(&mut follow, 1));
+            some.await.expect_err("it is taken");
+            waits.push(follow.patience);
+        }
+        waits.dedup();
+        let expected = [10, 20, 40, 80, 160, 250].map(Duration::from_millis);
+        assert!(
+            waits.iter().all(|wait| expected.contains(wait)),
+            "{waits:?}"
+        );
+        file.unlock().expect("is given back");
+        assert_eq!(pull(&mut follow, 1).await.len(), 1);
+        assert_eq!(follow.patience, LOOK_AGAIN);
     }
 }

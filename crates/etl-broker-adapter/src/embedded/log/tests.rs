@@ -63,3 +63,25 @@ fn what_is_committed_is_not_reported_as_failed_because_retention_is() {
     log.commit(&append).expect("is committed");
     assert!(left.load(Ordering::Relaxed) < 0, "retention was tried");
 }
+
+/// Whoever waits to look while another thread opens the folder joins it: it is no other process that has it.
+#[test]
+fn who_waits_to_look_joins_who_opens_meanwhile() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(Log::open(folder.path(), OpenOptions { create: true }).expect("is made"));
+    let path = place::find(folder.path(), false).expect("is there");
+    let file = std::fs::File::open(path.join("log.redb")).expect("opens");
+    file.lock().expect("nobody has it");
+    std::thread::scope(|scope| {
+        let looked = scope.spawn(|| Log::look(folder.path()));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        // As far as others can tell: the file is taken, and this process has the log.
+        let log = Log::with_backend(InMemoryBackend::new()).expect("opens");
+        let registered = Arc::downgrade(&log);
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(path.clone(), registered);
+        drop(open);
+        let looked = looked.join().expect("no panic").expect("joins");
+        assert!(Arc::ptr_eq(&looked, &log));
+    });
+}
