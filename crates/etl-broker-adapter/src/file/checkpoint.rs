@@ -141,7 +141,7 @@ impl Checkpoint {
     }
 
     /// Notes are written there from now on; answers where they were.
-    #[cfg(test)]
+    #[cfg(all(test, target_os = "linux"))]
     pub(super) fn write_to(&mut self, note_file: File) -> File {
         std::mem::replace(&mut self.note_file, note_file)
     }
