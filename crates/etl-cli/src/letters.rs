@@ -37,7 +37,7 @@ pub struct Selection<'a> {
 }
 
 impl Selection<'_> {
-    /// Whether a letter is meant.
+    /// Whether a record is a letter that is meant. What has no reason is none: a pattern may meet topics of other records, which went wrong nowhere.
     pub fn holds(&self, letter: &Record) -> bool {
         let is = |name, wanted: Option<&str>| {
             wanted.is_none_or(|wanted| text(letter, name).as_deref() == Some(wanted))
@@ -50,6 +50,7 @@ impl Selection<'_> {
             u128::from(failed_at) + since.as_millis() >= now.as_millis()
         });
         is("etl-dlq-module", self.module)
+            && letter.headers.first("etl-dlq-error").is_some()
             && is("etl-dlq-error", self.kind)
             && recent
             && (self.parked || !letter.topic.ends_with(PARKED))

@@ -7,7 +7,7 @@ use etl_broker_adapter::AdapterUrl;
 use serde_json::json;
 
 use crate::exit::Exit;
-use crate::letters::{Done, PARKED, Selection, Ways, look, send_back, text};
+use crate::letters::{Done, PARKED, Selection, Ways, look, send_back};
 use crate::output::{self, counted, grouped, tell};
 use crate::topics::{block_on, connect, time};
 
@@ -77,8 +77,7 @@ pub fn redrive(options: &RedriveOptions) -> Result<(), Exit> {
         kind: options.kind.as_deref(),
         since: options.since,
         parked: options.topic.ends_with(PARKED),
-        // A pattern may meet topics of other records, which went wrong nowhere.
-        admits: &|record| text(record, "etl-dlq-error").is_some(),
+        admits: &|_| true,
     };
     let done = block_on(async {
         let broker = connect(&options.from, false).await?;

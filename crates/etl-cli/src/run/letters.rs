@@ -200,10 +200,9 @@ fn selection<'a>(
     }
 }
 
-/// Whether it is a letter at all, so that no other topic can be looked at in this way, and one that may be told of.
+/// Whether it may be told of.
 fn admits(wanted: &Wanted<'_>, letter: &Record) -> bool {
-    text(letter, "etl-dlq-error").is_some()
-        && (wanted.reaches)(text(letter, "etl-dlq-pipeline").as_deref())
+    (wanted.reaches)(text(letter, "etl-dlq-pipeline").as_deref())
 }
 
 type Order = (u64, u64, u32);
