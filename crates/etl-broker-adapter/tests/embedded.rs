@@ -182,7 +182,7 @@ async fn records_are_taken_out_one_by_one() {
     assert_eq!(log.topics().expect("reads")[0].partitions[0].records, 2);
 }
 
-async fn run(from: String, to: String) -> Counts {
+async fn runner(from: String, to: String, set: impl FnOnce(&mut RunnerOptions)) -> Runner {
     let url = |text: String| text.parse::<AdapterUrl>().expect("a URL");
     let opened = open(&RunUrls {
         from: url(from),
@@ -199,13 +199,18 @@ async fn run(from: String, to: String) -> Counts {
     let mut options = RunnerOptions::default();
     options.batch = 7;
     options.atomic = opened.atomic;
-    let runner = Runner::new(
+    set(&mut options);
+    Runner::new(
         engine,
         opened.source,
         opened.sink,
         opened.dead_letters,
         options,
-    );
+    )
+}
+
+async fn run(from: String, to: String) -> Counts {
+    let runner = runner(from, to, |_| {}).await;
     let counters = runner.counters();
     assert_eq!(runner.run().await.expect("runs"), Ended::AtTheEnd);
     counters.read()
@@ -306,4 +311,41 @@ async fn who_follows_notices_that_another_log_is_there() {
     append(&made, "t", 3..5);
     drop(made);
     assert_eq!(values(&pull(&mut follow, 2).await), numbers(3..5));
+}
+
+/// Stopped in the middle, with no time to finish what is in flight, and started again until all has come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_stopped_with_records_in_flight_goes_on_without_a_loss() {
+    const COUNT: u32 = 3_000;
+    let (source, target) = (folder(), folder());
+    append(&log(source.path()), "t", 0..COUNT);
+    let (from, to) = (
+        format!("embedded:{}?topics=t", source.path().display()),
+        format!("embedded:{}?prefix=out.", target.path().display()),
+    );
+    let written = log(target.path());
+    let mut stopped = 0;
+    loop {
+        let runner = runner(from.clone(), to.clone(), |options| {
+            options.in_flight_records = 50;
+            options.shutdown_grace = Duration::ZERO;
+        });
+        let runner = runner.await;
+        let (stop, counters) = (runner.stop_handle(), runner.counters());
+        let running = tokio::spawn(runner.run());
+        while counters.read().records_in < 200 && !running.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        stop.stop();
+        if running.await.expect("no panic").expect("runs") == Ended::AtTheEnd {
+            break;
+        }
+        stopped += 1;
+    }
+    assert!(stopped > 3, "{stopped}");
+    let came = all(&written, "out.t").await;
+    let mut numbers: Vec<u32> = came.iter().map(|n| n.parse().expect("a number")).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers, (0..COUNT).collect::<Vec<_>>());
 }
