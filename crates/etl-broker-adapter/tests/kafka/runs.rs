@@ -1,10 +1,11 @@
 //! Whole runs, with the engine between: what goes in comes out, whatever the brokers do meanwhile.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use etl_broker_adapter::kafka::{KafkaSink, KafkaSinkOptions, KafkaSource};
-use etl_broker_adapter::{Backoff, Runner, RunnerOptions, StopHandle};
+use etl_broker_adapter::{Backoff, Counters, Runner, RunnerOptions, StopHandle};
 use etl_config::{LoadOptions, load_text};
 use etl_orchestrator::{Options, Orchestrator};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -15,6 +16,15 @@ use etl_broker_adapter::Source;
 
 /// Runs from `in` to `out` until it is stopped.
 async fn start(cluster: &Cluster, atomic: bool) -> (StopHandle, JoinHandle<()>) {
+    let (stop, run, _) = start_with(cluster, atomic, |_| {}).await;
+    (stop, run)
+}
+
+async fn start_with(
+    cluster: &Cluster,
+    atomic: bool,
+    set: impl FnOnce(&mut RunnerOptions),
+) -> (StopHandle, JoinHandle<()>, Arc<Counters>) {
     let loaded = load_text("etl.toml", "", &LoadOptions::isolated()).expect("loads");
     let mut engine = Options::default();
     engine.lanes = Some(1);
@@ -34,6 +44,7 @@ async fn start(cluster: &Cluster, atomic: bool) -> (StopHandle, JoinHandle<()>) 
         first: Duration::from_millis(50),
         limit: Duration::from_millis(500),
     };
+    set(&mut options);
     let runner = Runner::new(
         engine,
         Box::new(source.expect("opens")),
@@ -41,11 +52,11 @@ async fn start(cluster: &Cluster, atomic: bool) -> (StopHandle, JoinHandle<()>) 
         None,
         options,
     );
-    let stop = runner.stop_handle();
+    let (stop, counters) = (runner.stop_handle(), runner.counters());
     let run = tokio::spawn(async move {
         runner.run().await.expect("runs");
     });
-    (stop, run)
+    (stop, run, counters)
 }
 
 /// Reads `out` until every number below `count` was seen. Answers how often each partition's numbers came.
@@ -145,4 +156,28 @@ async fn exactly_once_through_errors_that_pass() {
         let expected: Vec<u32> = (0..1_000).map(|n| n * 3 + partition).collect();
         assert_eq!(numbers, expected);
     }
+}
+
+/// Stopped in the middle with no time to finish what is in flight, and started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_stopped_with_records_in_flight_loses_none() {
+    let cluster = Cluster::start(&[("in", 3), ("out", 3)]);
+    cluster.fill("in", 3, 3_000).await;
+    let (stop, run, counters) = start_with(&cluster, false, |options| {
+        options.batch = 7;
+        options.in_flight_records = 200;
+        options.shutdown_grace = Duration::ZERO;
+    })
+    .await;
+    while counters.read().records_in < 700 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stopped(&stop, run).await;
+    let counts = counters.read();
+    assert!(counts.records_in < 3_000, "it was over before");
+    assert!(counts.given_back > 0, "nothing was in flight");
+    let (stop, run) = start(&cluster, false).await;
+    seen(&cluster, 3_000).await;
+    stopped(&stop, run).await;
+    assert_eq!(cluster.committed("g", "in", 3), [Some(1_000); 3]);
 }

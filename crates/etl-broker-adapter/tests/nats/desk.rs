@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use etl_broker_adapter::nats::{NatsSink, NatsSource, NatsUrl};
 use etl_broker_adapter::{
-    AdapterError, Demand, Ended, Item, Origin, Output, PartitionKey, Pulled, Runner, RunnerOptions,
-    Sink, Source, StopHandle,
+    AdapterError, Counters, Demand, Ended, Item, Origin, Output, PartitionKey, Pulled, Runner,
+    RunnerOptions, Sink, Source, StopHandle,
 };
 use etl_config::{LoadOptions, load_text};
 use etl_orchestrator::{Options, Orchestrator, Record};
@@ -119,21 +119,32 @@ pub fn engine() -> Arc<Orchestrator> {
 /// A worker from one URL to another.
 pub struct Worker {
     stop: StopHandle,
+    pub counters: Arc<Counters>,
     running: tokio::task::JoinHandle<Result<Ended, AdapterError>>,
 }
 
 impl Worker {
     pub async fn start(from: &str, to: &str) -> Self {
+        Self::start_with(from, to, |_| {}).await
+    }
+
+    pub async fn start_with(from: &str, to: &str, set: impl FnOnce(&mut RunnerOptions)) -> Self {
+        let mut options = RunnerOptions::default();
+        set(&mut options);
         let runner = Runner::new(
             engine(),
             Box::new(source(from).await),
             Box::new(sink(to).await),
             None,
-            RunnerOptions::default(),
+            options,
         );
-        let stop = runner.stop_handle();
+        let (stop, counters) = (runner.stop_handle(), runner.counters());
         let running = tokio::spawn(runner.run());
-        Self { stop, running }
+        Self {
+            stop,
+            counters,
+            running,
+        }
     }
 
     /// Stops as on SIGTERM.

@@ -42,6 +42,40 @@ async fn four_share_the_work_and_one_is_killed() {
     shared_by(4).await;
 }
 
+/// Stopped in the middle with no time to finish what is in flight, and started again until all has come.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_stopped_with_records_in_flight_loses_none() {
+    const RECORDS: u64 = 3_000;
+    let Some(server) = NatsServer::start("a stopped worker on NATS") else {
+        return;
+    };
+    let (from, to) = (
+        server.url("IN?subject=orders.>&ack-wait=2s&prefetch=500"),
+        server.url("OUT?prefix=out"),
+    );
+    desk::write(&from, numbered(0..RECORDS)).await;
+    let mut given_back = 0;
+    for _ in 0..6 {
+        let worker = Worker::start_with(&from, &to, |options| {
+            options.batch = 7;
+            options.in_flight_records = 200;
+            options.shutdown_grace = Duration::ZERO;
+        });
+        let worker = worker.await;
+        while worker.counters.read().records_in < 200 {
+            tokio::task::yield_now().await;
+        }
+        let counters = worker.counters.clone();
+        worker.stop().await.expect("no error");
+        given_back += counters.read().given_back;
+    }
+    assert!(given_back > 0, "nothing was in flight");
+    let worker = Worker::start(&from, &to).await;
+    let records = desk::contents(&to, usize::try_from(RECORDS).expect("a number")).await;
+    desk::all_once(&records, RECORDS);
+    worker.stop().await.expect("no error");
+}
+
 /// What one holds the others do not get, and each subject comes to one reader in the order of the stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_gets_some_in_order() {
