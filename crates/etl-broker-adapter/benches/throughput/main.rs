@@ -25,7 +25,7 @@ use table::Table;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 /// Of a record's value.
 const BYTES: usize = 256;
 
