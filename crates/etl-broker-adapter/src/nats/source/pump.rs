@@ -34,6 +34,12 @@ const TICK: Duration = Duration::from_millis(250);
 /// Bytes that one request may bring, but at least two of the largest records.
 const REQUEST_BYTES: usize = 32 * 1024 * 1024;
 
+/// A server that has sent nothing for so long has sent what it had.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long one that goes on sending is listened to at the end.
+const LAST_RECORDS: Duration = Duration::from_secs(1);
+
 /// Records that are taken in under one lock: whoever else wants it waits no longer than that.
 const TOGETHER: usize = 128;
 
@@ -331,8 +337,7 @@ impl Pump {
                 done.map_err(|_| self.broken())?;
             }
             if !self.confirms {
-                let client = &self.connection.client;
-                client.flush().await.map_err(|_| self.broken())?;
+                self.arrived().await?;
                 let sequences: Vec<u64> = lot.iter().map(|(sequence, _)| *sequence).collect();
                 self.shared.state().confirmed(&sequences);
                 continue;
@@ -397,10 +402,11 @@ impl Pump {
 
     /// Gives back what is in hand, waits for the confirmation of what was acknowledged, and leaves.
     async fn close(&mut self) -> Ended {
+        self.take_what_comes().await?;
         self.acknowledge().await?;
         // First the requests go, or the server would answer them with what is given back. It does what it is told in order.
         let mut in_hand = Vec::new();
-        let _ = self.messages.unsubscribe().await;
+        let _ = self.messages.drain().await;
         while let Some(message) = self.messages.next().await {
             in_hand.extend(message.reply.filter(|_| message.status.is_none()));
         }
@@ -414,8 +420,28 @@ impl Pump {
             let done = self.connection.client.publish(reply, nak).await;
             done.map_err(|_| self.broken())?;
         }
-        let flushed = self.connection.client.flush().await;
-        flushed.map_err(|_| self.broken())
+        self.arrived().await
+    }
+
+    /// Waits until the server has everything that was sent: it answers in order. A connection that ends before may take back what the server has not
+    /// read, where something was still to be read here.
+    async fn arrived(&self) -> Ended {
+        let subject = format!("$JS.API.CONSUMER.INFO.{}.{}", self.stream, self.consumer);
+        let answer = self.connection.client.request(subject, Bytes::new()).await;
+        answer.map(|_| ()).map_err(|_| self.broken())
+    }
+
+    /// A record that is on its way while its request is taken back reaches nobody, and then nobody gets it before the ack wait is over. So
+    /// what the server has begun to send is taken, for as long as it sends.
+    async fn take_what_comes(&mut self) -> Ended {
+        let until = Instant::now() + LAST_RECORDS;
+        while !self.requests.is_empty() && Instant::now() < until {
+            match tokio::time::timeout(PAUSE, self.messages.next()).await {
+                Ok(message) => self.take(message)?,
+                Err(_) => break,
+            }
+        }
+        Ok(())
     }
 
     fn broken(&self) -> AdapterError {
