@@ -324,7 +324,7 @@ async fn a_run_that_is_stopped_with_records_in_flight_goes_on_without_a_loss() {
         format!("embedded:{}?prefix=out.", target.path().display()),
     );
     let written = log(target.path());
-    let mut stopped = 0;
+    let (mut stopped, mut given_back) = (0, 0);
     loop {
         let runner = runner(from.clone(), to.clone(), |options| {
             options.in_flight_records = 50;
@@ -337,12 +337,15 @@ async fn a_run_that_is_stopped_with_records_in_flight_goes_on_without_a_loss() {
             tokio::task::yield_now().await;
         }
         stop.stop();
-        if running.await.expect("no panic").expect("runs") == Ended::AtTheEnd {
+        let ended = running.await.expect("no panic").expect("runs");
+        given_back += counters.read().given_back;
+        if ended == Ended::AtTheEnd {
             break;
         }
         stopped += 1;
     }
     assert!(stopped > 3, "{stopped}");
+    assert!(given_back > 0, "nothing was in flight");
     let came = all(&written, "out.t").await;
     let mut numbers: Vec<u32> = came.iter().map(|n| n.parse().expect("a number")).collect();
     numbers.sort_unstable();

@@ -356,7 +356,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "URL")]
     pub dead_letters: Option<AdapterUrl>,
 
-    /// Records that are pulled, processed and written together at most; the output is the same for every number
+    /// Records that are pulled together at most; the output is the same for every number
     #[arg(long, value_name = "N", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch: u32,
 

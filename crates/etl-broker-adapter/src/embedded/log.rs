@@ -109,7 +109,7 @@ impl Log {
         place::patiently(|| Self::look_once(dir))
     }
 
-    /// As [`look`](Self::look), without waiting for another process that has it open.
+    /// As [`look`](Self::look), without waiting for another process that has it open, unless it must be put right first.
     pub(super) fn look_once(dir: &Path) -> Result<Arc<Self>, AdapterError> {
         let path = place::find(dir, false)?;
         {

@@ -123,6 +123,7 @@ impl NatsBroker {
             follow,
             take_out,
             received: 0,
+            quiet: 0,
             at_the_end: is_empty && !follow,
         })
     }
@@ -254,6 +255,8 @@ struct NatsTail {
     take_out: bool,
     /// How many records the consumer had given out with the last one that came.
     received: u64,
+    /// How often it has been quiet since then.
+    quiet: u32,
     at_the_end: bool,
 }
 
@@ -266,7 +269,6 @@ const MOST_QUIET: u32 = 5;
 impl NatsTail {
     /// Waits for the next message; `None`: there is none any more.
     async fn next(&mut self) -> Result<Option<Message>, AdapterError> {
-        let mut quiet = 0;
         loop {
             let next = if self.follow {
                 Some(self.messages.next().await)
@@ -289,8 +291,8 @@ impl NatsTail {
                     if missing == 0 {
                         return Ok(None);
                     }
-                    quiet += 1;
-                    if quiet >= MOST_QUIET {
+                    self.quiet += 1;
+                    if self.quiet >= MOST_QUIET {
                         return Err(AdapterError::new(
                             AdapterErrorKind::Unavailable,
                             format!(
@@ -302,6 +304,7 @@ impl NatsTail {
                     continue;
                 }
             };
+            self.quiet = 0;
             return self.message(next).map(Some);
         }
     }

@@ -66,7 +66,7 @@ pub(super) struct Written {
 /// What can be handed to sinks now.
 pub(super) enum Ready {
     Letters(LotId, Vec<Output>),
-    /// With the tokens whose positions are committed with it, where they are.
+    /// With the tokens whose positions are committed with it: none where they are not.
     Outputs(LotId, Vec<Output>, Vec<AckToken>),
 }
 
@@ -220,8 +220,10 @@ impl Flow {
             let outputs = std::mem::take(&mut written.outputs);
             if self.atomic || !outputs.is_empty() {
                 lot.outputs_pending += 1;
-                let slots = self.atomic.then_some(&lot.slots).into_iter().flatten();
-                let tokens = slots.map(|slot| slot.token).collect();
+                let tokens = match self.atomic {
+                    true => lot.slots.iter().map(|slot| slot.token).collect(),
+                    false => Vec::new(),
+                };
                 ready.push(Ready::Outputs(id, outputs, tokens));
             }
             lot.stage = Stage::Sent;

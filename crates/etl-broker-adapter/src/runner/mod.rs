@@ -36,9 +36,9 @@ use crate::{AdapterError, Sink, Source};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RunnerOptions {
-    /// Records that are pulled together, at most.
+    /// Records that are pulled together, at most: 1,024.
     pub batch: usize,
-    /// Records in flight, from being pulled to being acknowledged, at most. What is in flight when the process dies comes again.
+    /// Records in flight, from being pulled to being acknowledged, at most: 32,768. What is in flight when the process dies comes again.
     pub in_flight_records: usize,
     /// The same in bytes; a pull may go over it by one record.
     pub in_flight_bytes: usize,

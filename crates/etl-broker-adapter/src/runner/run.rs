@@ -300,6 +300,8 @@ impl Run {
         let lot = self.flow.begin(partition, slots, bytes);
         // From here on the batch has its place, so batches are handled in the order in which they were pulled.
         let outcomes = self.orchestrator.submit_batch(&records);
+        // What the engine is alone with it can change in its place.
+        drop(records);
         let mut outcomes = Box::pin(outcomes.map_err(engine_failed)?);
         let first = outcomes
             .as_mut()

@@ -147,6 +147,10 @@ impl Worker {
         }
     }
 
+    pub fn runs(&self) -> bool {
+        !self.running.is_finished()
+    }
+
     /// Stops as on SIGTERM.
     pub async fn stop(self) -> Result<Ended, AdapterError> {
         self.stop.stop();

@@ -15,7 +15,7 @@ async fn shared_by(count: usize) {
         return;
     };
     let (from, to) = (
-        server.url("IN?subject=orders.>&prefetch=500"),
+        server.url("IN?subject=orders.>&ack-wait=2s&prefetch=500"),
         server.url("OUT?prefix=out"),
     );
     desk::write(&from, numbered(0..RECORDS)).await;
@@ -63,7 +63,7 @@ async fn one_that_is_stopped_with_records_in_flight_loses_none() {
             options.shutdown_grace = Duration::ZERO;
         });
         let worker = worker.await;
-        while worker.counters.read().records_in < 200 {
+        while worker.counters.read().records_in < 200 && worker.runs() {
             tokio::task::yield_now().await;
         }
         let counters = worker.counters.clone();

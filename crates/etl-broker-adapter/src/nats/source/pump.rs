@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// Bytes that one request may bring, but at least two of the largest records.
 const REQUEST_BYTES: usize = 32 * 1024 * 1024;
 
-/// A server that has sent nothing for so long has sent what it had.
+/// A server that has sent nothing for so long, or for as long as it takes to answer, has sent what it had.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long one that goes on sending is listened to at the end.
@@ -65,7 +65,7 @@ pub(super) struct Pump {
     confirmation_inbox: String,
     sent: VecDeque<Sent>,
     next_confirmation: u64,
-    /// Whether the server is asked to confirm acknowledgements. Those before 2.10 are only asked whether everything has arrived. One of them (2.9.10) gives the
+    /// Whether the server is asked to confirm acknowledgements. With those before 2.10 they count as done when they are on their way. One of them (2.9.10) gives the
     /// record that it delivered last out again where one that was given back finds nobody to go to, acknowledged or not; this does not cure that.
     confirms: bool,
 }
@@ -337,7 +337,8 @@ impl Pump {
                 done.map_err(|_| self.broken())?;
             }
             if !self.confirms {
-                self.arrived().await?;
+                let client = &self.connection.client;
+                client.flush().await.map_err(|_| self.broken())?;
                 let sequences: Vec<u64> = lot.iter().map(|(sequence, _)| *sequence).collect();
                 self.shared.state().confirmed(&sequences);
                 continue;
@@ -402,6 +403,7 @@ impl Pump {
 
     /// Gives back what is in hand, waits for the confirmation of what was acknowledged, and leaves.
     async fn close(&mut self) -> Ended {
+        self.acknowledge().await?;
         self.take_what_comes().await?;
         self.acknowledge().await?;
         // First the requests go, or the server would answer them with what is given back. It does what it is told in order.
@@ -414,8 +416,9 @@ impl Pump {
             let confirmation = self.confirmations.next().await;
             self.confirmed(confirmation)?;
         }
-        in_hand.extend(self.shared.state().hand_back());
-        for reply in in_hand {
+        let mut back = self.shared.state().hand_back();
+        back.append(&mut in_hand);
+        for reply in back {
             let nak = Bytes::from_static(b"-NAK");
             let done = self.connection.client.publish(reply, nak).await;
             done.map_err(|_| self.broken())?;
@@ -428,17 +431,31 @@ impl Pump {
     async fn arrived(&self) -> Ended {
         let subject = format!("$JS.API.CONSUMER.INFO.{}.{}", self.stream, self.consumer);
         let answer = self.connection.client.request(subject, Bytes::new()).await;
-        answer.map(|_| ()).map_err(|_| self.broken())
+        answer.map(|_| ()).map_err(|error| {
+            let message = format!("{}: the server does not answer: {error}", self.shown);
+            AdapterError::new(AdapterErrorKind::Unavailable, message)
+        })
     }
 
     /// A record that is on its way while its request is taken back reaches nobody, and then nobody gets it before the ack wait is over. So
     /// what the server has begun to send is taken, for as long as it sends.
     async fn take_what_comes(&mut self) -> Ended {
+        if self.requests.is_empty() {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        self.arrived().await?;
+        let pause = PAUSE.max(asked.elapsed());
         let until = Instant::now() + LAST_RECORDS;
         while !self.requests.is_empty() && Instant::now() < until {
-            match tokio::time::timeout(PAUSE, self.messages.next()).await {
-                Ok(message) => self.take(message)?,
+            let message = match tokio::time::timeout(pause, self.messages.next()).await {
                 Err(_) => break,
+                Ok(None) => return Err(self.broken()),
+                Ok(message) => message,
+            };
+            // A status may say that nothing more comes at all.
+            if self.take(message).is_err() {
+                break;
             }
         }
         Ok(())
