@@ -340,11 +340,11 @@ pub struct RunOptions {
     #[command(flatten)]
     pub configuration: ConfigurationOptions,
 
-    /// Where records come from: file:PATH, embedded:DIR or -
+    /// Where records come from: file:PATH, embedded:DIR, nats://…, kafka://… or -
     #[arg(long, value_name = "URL")]
     pub from: AdapterUrl,
 
-    /// Where records go: file:PATH, embedded:DIR or -
+    /// Where records go: file:PATH, embedded:DIR, nats://…, kafka://… or -
     #[arg(long, value_name = "URL")]
     pub to: AdapterUrl,
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use etl_broker_adapter::AdapterUrl;
+use etl_orchestrator::FailureKind;
 use serde_json::json;
 
 use crate::exit::Exit;
@@ -50,7 +51,7 @@ pub struct RedriveOptions {
 
     /// Only those of this kind: Timeout, Trap, MemoryLimit, InvalidOutput, Module, PoolExhausted, CircuitOpen,
     /// Refused, TooManyDeliveries
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", value_parser = kind)]
     pub kind: Option<String>,
 
     /// Only those that failed within this time: 90s, 30m, 12h, 7d
@@ -68,6 +69,18 @@ pub struct RedriveOptions {
     /// Print what was done as one JSON object on standard output
     #[arg(long)]
     pub json: bool,
+}
+
+/// A kind of dead letters as it stands in them, however it is written. A wrong one would match none and look as if there were none.
+fn kind(text: &str) -> Result<String, String> {
+    let kinds = FailureKind::ALL.map(FailureKind::name);
+    let mut kinds = kinds
+        .iter()
+        .chain(&["Refused", "TooManyDeliveries", "InvalidRecord"]);
+    match kinds.find(|kind| kind.eq_ignore_ascii_case(text)) {
+        Some(kind) => Ok((*kind).to_owned()),
+        None => Err("there is no such kind; --help lists them".to_owned()),
+    }
 }
 
 /// Runs the command.

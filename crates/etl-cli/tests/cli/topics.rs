@@ -237,6 +237,23 @@ fn dead_letters_go_back_and_are_parked_in_the_end() {
     assert_eq!(looked["reasons"][0]["count"], 1);
     assert_eq!(redrive(&["--module", "other"])["others"], 1);
     assert_eq!(redrive(&["--kind", "Timeout"])["selected"], 0);
+    assert_eq!(
+        redrive(&["--kind", "module", "--dry-run"])["selected"],
+        1,
+        "however it is written"
+    );
+    let wrong = [
+        "redrive",
+        "--from",
+        "embedded:data",
+        "--topic",
+        "t.dlq",
+        "--kind",
+        "Foo",
+    ];
+    desk.etl(&wrong)
+        .ends_with(2)
+        .complains(&["there is no such kind"]);
     for round in 1..=2 {
         let done = redrive(&["--module", "picky", "--since", "1h"]);
         assert_eq!(
